@@ -1,0 +1,1 @@
+"""Thin edges: they translate a protocol to engine calls and back; no state, no decisions."""

@@ -1,0 +1,1 @@
+"""The HTTP edge that every dialect shares: routing, bodies, headers, deadlines, OpenAPI."""

@@ -1,0 +1,37 @@
+"""The HTTP edge, put together: one ASGI callable for every dialect on the main port."""
+
+from collections.abc import Callable, Sequence
+
+from millstream.api.http.auth import BearerAuthenticator
+from millstream.api.http.dispatcher import Dialect, Dispatcher, Observe
+from millstream.api.http.health import HealthEndpoints
+from millstream.api.http.router import Router
+from millstream.api.http.settings import HttpSettings
+from millstream.api.spooled.engine import Engine
+from millstream.api.spooled.problems import problem_response
+from millstream.api.spooled.rest import spooled_dialect
+
+
+def create_http_app(
+    engine: Engine,
+    settings: HttpSettings,
+    *,
+    observe: Observe,
+    render_metrics: Callable[[], bytes],
+    dialects: Sequence[Dialect] = (),
+) -> Dispatcher:
+    """Return the ASGI callable of the main port.
+
+    `observe` is told of every answer: method, path template (empty: no such path), status, seconds.
+    `dialects` are served beside the Spooled-compatible one. Run it with uvicorn's `server_header` off.
+    """
+    health = HealthEndpoints(engine.health.database_answers, render_metrics, settings)
+    root = Dialect(
+        prefix=b"/",
+        router=Router(health.endpoints()),
+        problem=problem_response,
+        authenticator=BearerAuthenticator(engine.credentials),
+        body_bytes_max=settings.body_bytes_max,
+        is_versioned=False,
+    )
+    return Dispatcher([spooled_dialect(engine, settings), *dialects, root], settings, observe)

@@ -1,0 +1,60 @@
+"""Who a request acts for. Contract: spooled-tenancy 1.2."""
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+from millstream.domain.errors import AuthenticationFailed, Unauthenticated
+from millstream.domain.tenant import Principal
+
+_SCHEME = b"Bearer "
+# Keys have 51 characters and access tokens some hundreds; what is longer is not worth a look-up.
+_SECRET_CHARS_MAX = 4096
+
+
+class Credentials(Protocol):
+    """The engine's view of API keys."""
+
+    def cached(self, secret: str) -> Principal | None:
+        """Return the principal of a secret that was verified before, without waiting."""
+        ...
+
+    def authenticate(self, secret: str) -> Awaitable[Principal]:
+        """Return the principal of `secret`. Raises AuthenticationFailed."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Finds the principal of a request from its headers."""
+
+    def known(self, headers: Mapping[bytes, bytes]) -> Principal | None:
+        """Return the principal when it can be told without waiting."""
+        ...
+
+    async def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Return the principal. Raises Unauthenticated without a credential, AuthenticationFailed for a bad one."""
+        ...
+
+
+class BearerAuthenticator:
+    """Reads `Authorization: Bearer SECRET`: exactly that scheme, one space; nothing else is a credential."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def known(self, headers: Mapping[bytes, bytes]) -> Principal | None:
+        """Return the principal of a credential that was verified before."""
+        value = headers.get(b"authorization")
+        if value is None or value[:7] != _SCHEME:
+            return None
+        return self._credentials.cached(value[7:].decode("latin-1"))
+
+    async def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Return the principal. Raises Unauthenticated without a credential, AuthenticationFailed for a bad one."""
+        value = headers.get(b"authorization", b"")
+        if value[:7] != _SCHEME or not value[7:]:
+            raise Unauthenticated
+        secret = value[7:]
+        # Not what any credential looks like; a database would refuse some of it.
+        if len(secret) > _SECRET_CHARS_MAX or not secret.isascii() or b"\0" in secret:
+            raise AuthenticationFailed
+        return await self._credentials.authenticate(secret.decode("ascii"))

@@ -1,0 +1,214 @@
+"""The ASGI callable: from a request to an answer. Contract: spooled-jobs 1, spooled-tenancy 12."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from msgspec import Struct
+from starlette.types import Receive, Scope, Send
+
+from millstream.api.http.auth import Authenticator
+from millstream.api.http.body_stream import BodyTooLarge, check_declared_length, read_body
+from millstream.api.http.deadlines import Deadlines
+from millstream.api.http.disconnect import ClientGone
+from millstream.api.http.endpoint import JSON, Auth, Endpoint, Request, Response
+from millstream.api.http.headers import (
+    CommonHeaders,
+    Cors,
+    HeaderList,
+    accepts_gzip,
+    check_api_version,
+    gzipped,
+    is_json,
+    request_id_of,
+)
+from millstream.api.http.router import Router
+from millstream.api.http.settings import HttpSettings
+from millstream.domain.errors import (
+    InternalError,
+    MethodNotAllowed,
+    MillstreamError,
+    NotFound,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+Observe = Callable[[str, str, int, float], None]
+"""Told of every answer: method, path template (empty: no such path), status, seconds."""
+
+_GZIP_BYTES_MIN = 1024
+_CLOSE = (b"connection", b"close")
+_log = structlog.get_logger(__name__)
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """The endpoints under one root and what is particular to them.
+
+    `prefix` claims unknown paths below it. `problem` words a refusal, its flag says that no endpoint was
+    found. `is_versioned` minds `X-API-Version`.
+    """
+
+    prefix: bytes
+    router: Router
+    problem: Callable[[MillstreamError, bool], Response]
+    authenticator: Authenticator
+    body_bytes_max: int
+    is_versioned: bool = True
+
+
+class Dispatcher:
+    """The ASGI callable over `dialects`, asked in order; the last one answers for unknown paths."""
+
+    def __init__(self, dialects: Sequence[Dialect], settings: HttpSettings, observe: Observe) -> None:
+        self._dialects = tuple(dialects)
+        self._observe = observe
+        self._common = CommonHeaders(settings)
+        self._cors = Cors(settings)
+        self._deadlines = Deadlines(settings.handler_seconds_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope: HTTP requests, the lifespan of the server; sockets are refused."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._serve(scope, receive, send)
+        elif kind == "lifespan":
+            await _live(receive, send)
+        elif kind == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        request_id = request_id_of(headers)
+        method: str = scope["method"]
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        template = ""
+        hot = False
+        for dialect in self._dialects:
+            found = dialect.router.find_route(raw_path)
+            if found is not None:
+                break
+        else:
+            dialect = self._owner(raw_path)
+            found = None
+        if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
+            response = Response(204, headers=tuple(self._cors.preflight_headers(headers[b"origin"])))
+        elif found is None:
+            known = method not in {"TRACE", "CONNECT"}
+            response = dialect.problem(NotFound() if known else MethodNotAllowed(), True)
+        else:
+            route, parameters = found
+            endpoint = route.endpoints.get(method)
+            if endpoint is None:
+                allow = (b"allow", route.allow)
+                response = Response(204) if method == "OPTIONS" else dialect.problem(MethodNotAllowed(), True)
+                response = Response(response.status, response.body, (allow,), response.content_type)
+            else:
+                template = endpoint.path
+                hot = endpoint.hot
+                request = Request(headers, parameters, scope["query_string"], receive, request_id)
+                answer = await self._guarded(dialect, endpoint, request)
+                if answer is None:
+                    return
+                response = answer
+        await self._send(response, headers, request_id, method, hot, send)
+        self._observe(method, template, response.status, time.perf_counter() - started)
+
+    def _owner(self, raw_path: bytes) -> Dialect:
+        # An encoded prefix is still below it.
+        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+        for dialect in self._dialects:
+            if path.startswith(dialect.prefix):
+                return dialect
+        return self._dialects[-1]
+
+    async def _guarded(self, dialect: Dialect, endpoint: Endpoint, request: Request) -> Response | None:
+        """Return the answer of `endpoint`, whatever happens in it; None when nobody waits for one."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._deadlines.start(task, loop)
+        timed_out = False
+        try:
+            response = await _answer(dialect, endpoint, request)
+        except MillstreamError as error:
+            response = dialect.problem(error, False)
+            if isinstance(error, BodyTooLarge):
+                response = _closing(response)
+        except ClientGone:
+            return None
+        except asyncio.CancelledError:
+            if not self._deadlines.finish(task):
+                raise
+            timed_out = True
+            response = _closing(dialect.problem(RequestTimeout(), False))
+        except Exception:  # noqa: BLE001 - the outermost frame of a request
+            _log.exception("request_failed", path=endpoint.path, request_id=request.request_id.decode())
+            response = dialect.problem(InternalError(), False)
+        finally:
+            if not timed_out:
+                self._deadlines.finish(task)
+        return response
+
+    async def _send(
+        self,
+        response: Response,
+        request_headers: Mapping[bytes, bytes],
+        request_id: bytes,
+        method: str,
+        hot: bool,
+        send: Send,
+    ) -> None:
+        body = response.body
+        headers: HeaderList = [*self._common.current(), *response.headers, (b"x-request-id", request_id)]
+        if len(body) > _GZIP_BYTES_MIN and not hot:
+            headers.append((b"vary", b"Accept-Encoding"))
+            if accepts_gzip(request_headers.get(b"accept-encoding", b"")):
+                body = gzipped(body)
+                headers.append((b"content-encoding", b"gzip"))
+        if body:
+            headers.append((b"content-type", response.content_type))
+        if response.status != 204:
+            headers.append((b"content-length", b"%d" % len(body)))
+        if b"origin" in request_headers and method != "OPTIONS":
+            headers += self._cors.answer_headers(request_headers[b"origin"])
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Response:
+    headers = request.headers
+    version = headers.get(b"x-api-version")
+    if version is not None and dialect.is_versioned:
+        check_api_version(version)
+    declared = headers.get(b"content-length")
+    if declared is not None:
+        check_declared_length(declared, dialect.body_bytes_max)
+    if endpoint.auth is Auth.BEARER:
+        principal = dialect.authenticator.known(headers)
+        request.principal = principal or await dialect.authenticator.authenticate(headers)
+    if endpoint.body is not None:
+        body = await read_body(request.receive, dialect.body_bytes_max)
+        if body:
+            content_type = headers.get(b"content-type")
+            if content_type is not None and content_type != JSON and not is_json(content_type):
+                raise UnsupportedMediaType
+            if headers.get(b"content-encoding", b"identity") != b"identity":
+                raise UnsupportedMediaType("Encoded bodies are not read")
+        request.body = body
+    return await endpoint.handler(request)
+
+
+def _closing(response: Response) -> Response:
+    # What is left of the request would be read as the next one's beginning, or waited for in vain.
+    return Response(response.status, response.body, (*response.headers, _CLOSE), response.content_type)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

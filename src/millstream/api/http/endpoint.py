@@ -1,0 +1,92 @@
+"""Endpoints: what is served where, and what a handler receives and returns."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Literal
+
+from msgspec import Struct
+from starlette.types import Receive
+
+from millstream.api.http.body import Body
+from millstream.domain.errors import MillstreamError
+from millstream.domain.tenant import Principal
+
+JSON = b"application/json"
+
+
+class Request:
+    """One request on its way to a handler. `principal` is set on endpoints that authenticate only."""
+
+    __slots__ = ("body", "headers", "parameters", "principal", "query_string", "receive", "request_id")
+
+    principal: Principal
+
+    def __init__(
+        self,
+        headers: Mapping[bytes, bytes],
+        parameters: tuple[str, ...],
+        query_string: bytes,
+        receive: Receive,
+        request_id: bytes,
+    ) -> None:
+        self.headers = headers
+        self.parameters = parameters
+        self.query_string = query_string
+        self.receive = receive
+        self.request_id = request_id
+        self.body = b""
+
+
+class Response(Struct, gc=False):
+    """An answer; `headers` are sent beside those that every answer carries."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = JSON
+
+
+NO_CONTENT = Response(204)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Auth(Enum):
+    """Who may call an endpoint."""
+
+    BEARER = "bearer"
+    """Whoever presents an API key in `Authorization: Bearer`."""
+    OPEN = "open"
+    """Anybody."""
+
+
+class Parameter(Struct, frozen=True, kw_only=True):
+    """One query parameter, as it is documented."""
+
+    name: str
+    kind: Literal["string", "integer", "boolean", "timestamp"] = "string"
+    description: str = ""
+    required: bool = False
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One method of one path.
+
+    `path` names its parameters in braces; they reach the handler in order, decoded. `answers` maps each
+    success status to the type of its body (None: empty). `errors` are those that the endpoint adds to
+    what authentication and bodies bring. `extension` marks what the compatible API does not have, `hot`
+    what is called once per job and more.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    body: Body[object] | None = None
+    query: tuple[Parameter, ...] = ()
+    answers: Mapping[int, object]
+    errors: tuple[type[MillstreamError], ...] = ()
+    auth: Auth = Auth.BEARER
+    extension: bool = False
+    hot: bool = False

@@ -1,0 +1,25 @@
+"""What the HTTP edge can be told."""
+
+from msgspec import Struct
+
+from millstream.domain import limits
+
+
+class HttpSettings(Struct, frozen=True, kw_only=True):
+    """Settings of the HTTP edge.
+
+    `production` tightens CORS and callback addresses. `cors_origins` are the origins that may read
+    answers; None lets any. `metrics_token` guards `/metrics`; None leaves it open. The handler limit
+    includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
+    worker is told.
+    """
+
+    production: bool = False
+    cors_origins: tuple[str, ...] | None = None
+    hsts: bool = False
+    metrics_token: str | None = None
+    body_bytes_max: int = limits.BODY_BYTES_MAX
+    payload_bytes_max: int = limits.PAYLOAD_BYTES_MAX
+    handler_seconds_max: float = 30.0
+    lease_seconds: int = 30
+    heartbeat_seconds: int = 10

@@ -1,0 +1,1 @@
+"""The Spooled-compatible dialect of the jobs API."""

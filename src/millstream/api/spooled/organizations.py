@@ -1,0 +1,62 @@
+"""Organizations: registration. Contract: spooled-tenancy 3.1."""
+
+import msgspec
+
+from millstream.api.http.body import Body
+from millstream.api.http.endpoint import Auth, Endpoint, Request, Response
+from millstream.api.spooled import wire
+from millstream.api.spooled.engine import Engine
+from millstream.api.spooled.rules import Rules
+from millstream.api.spooled.translate import issued_key, organization_body
+from millstream.domain.errors import Conflict
+from millstream.domain.tenant import is_valid_slug
+
+_NAME_CHARS_MIN = 3
+_NAME_CHARS_MAX = 100
+
+_CREATE = Body(wire.CreateOrganization)
+# The answer shows a secret that is never shown again.
+_NOT_STORED = ((b"cache-control", b"no-store"),)
+
+
+class OrganizationEndpoints:
+    """`/organizations`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._tenants = engine.tenants
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what is served here."""
+        return [
+            Endpoint(
+                method="POST",
+                path="/api/v1/organizations",
+                handler=self.create,
+                summary="Create an organization and its first API key",
+                tag="organizations",
+                body=_CREATE,
+                answers={201: wire.OrganizationCreated},
+                errors=(Conflict,),
+                auth=Auth.OPEN,
+            )
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Create an organization and its first API key."""
+        body = _CREATE.read(request.body)
+        rules = Rules()
+        rules.text("name", body.name.strip(), _NAME_CHARS_MIN, _NAME_CHARS_MAX)
+        if not is_valid_slug(body.slug):
+            rules.refuse(
+                "slug",
+                "must have 3 to 50 lower-case letters and digits in groups joined by '-', start with a letter "
+                "and not be reserved",
+                "INVALID_FORMAT",
+            )
+        rules.email("billing_email", body.billing_email)
+        rules.enforce()
+        tenant, key = await self._tenants.create(
+            name=body.name.strip(), slug=body.slug, billing_email=body.billing_email
+        )
+        answer = wire.OrganizationCreated(organization_body(tenant), issued_key(key))
+        return Response(201, msgspec.json.encode(answer), _NOT_STORED)

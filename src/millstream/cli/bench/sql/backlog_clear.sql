@@ -1,0 +1,2 @@
+delete from millstream.jobs where queue = :'queue';
+vacuum (analyze) millstream.jobs;

@@ -1,0 +1,491 @@
+"""The one table of settings: where each comes from, what it may be, and what it is for.
+
+A new setting is a field in `schema.py` and a row here; loading, checks, suggestions and the documentation follow.
+"""
+
+from typing import Final
+
+from msgspec import UNSET, Struct, UnsetType
+
+from millstream.config.kinds import (
+    ATTRIBUTES,
+    ENVIRONMENT,
+    HOST,
+    LOG_FILTER,
+    ORIGINS,
+    PATH,
+    PORT,
+    PORT_OR_FREE,
+    REFERENCE_ENVIRONMENT,
+    REFERENCE_LOG_FILTER,
+    SECRET,
+    SECRET_OR_EMPTY,
+    SWITCH,
+    TEXT,
+    Kind,
+    choice,
+    seconds,
+    secret_url,
+    url,
+    whole_number,
+)
+from millstream.config.schema import Config, LogFilter, RegistrationMode
+from millstream.domain import limits
+
+
+class Alias(Struct, frozen=True):
+    """Another variable for a setting, read like its own unless `kind` says otherwise.
+
+    A `fallback` is asked only when no other spelling is given, so it cannot disagree with them.
+    """
+
+    name: str
+    kind: Kind | None = None
+    fallback: bool = False
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting: `path` in `Config` and in the file, `name` in the environment.
+
+    `flag_kind` is for values that only a flag may give; `strict_default` replaces the schema's default in staging and
+    production.
+    """
+
+    path: str
+    name: str
+    kind: Kind
+    help: str
+    aliases: tuple[Alias, ...] = ()
+    flag_kind: Kind | None = None
+    strict_default: object | UnsetType = UNSET
+
+    @property
+    def flag(self) -> str:
+        """The command-line spelling."""
+        return "--" + self.name.removeprefix("MILLSTREAM_").lower().replace("_", "-")
+
+
+class SettingRow(Struct, frozen=True, kw_only=True):
+    """One line of the documentation's table of settings."""
+
+    path: str
+    variable: str
+    aliases: tuple[str, ...]
+    default: str
+    allowed: str
+    help: str
+
+
+def _aliases(*names: str) -> tuple[Alias, ...]:
+    return tuple(Alias(name) for name in names)
+
+
+_POSTGRES = ("postgresql", "postgres")
+_DAY_SECONDS = 86_400
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        path="server.environment",
+        name="MILLSTREAM_ENV",
+        aliases=(Alias("RUST_ENV", REFERENCE_ENVIRONMENT),),
+        kind=ENVIRONMENT,
+        help="How strict the server is about secrets, origins and limits.",
+    ),
+    Setting(
+        path="server.host",
+        name="MILLSTREAM_HOST",
+        aliases=_aliases("HOST"),
+        kind=HOST,
+        strict_default="0.0.0.0",
+        help="Address to listen on.",
+    ),
+    Setting(
+        path="server.port",
+        name="MILLSTREAM_PORT",
+        aliases=_aliases("PORT"),
+        kind=PORT,
+        flag_kind=PORT_OR_FREE,
+        help="HTTP port; --port 0 takes a free one.",
+    ),
+    Setting(
+        path="server.grpc_port",
+        name="MILLSTREAM_GRPC_PORT",
+        aliases=_aliases("GRPC_PORT"),
+        kind=PORT,
+        flag_kind=PORT_OR_FREE,
+        help="gRPC port; --grpc-port 0 takes a free one.",
+    ),
+    Setting(
+        path="server.metrics_port",
+        name="MILLSTREAM_METRICS_PORT",
+        aliases=_aliases("METRICS_PORT"),
+        kind=PORT,
+        flag_kind=PORT_OR_FREE,
+        help="Port of the metrics listener; --metrics-port 0 takes a free one.",
+    ),
+    Setting(
+        path="server.processes",
+        name="MILLSTREAM_PROCESSES",
+        kind=whole_number(1, 64),
+        help="Server processes that share the port.",
+    ),
+    Setting(
+        path="server.base_url",
+        name="MILLSTREAM_BASE_URL",
+        aliases=_aliases("BASE_URL"),
+        kind=url("https", "http"),
+        help="The server's public URL, used in links that it hands out.",
+    ),
+    Setting(
+        path="server.enable_hsts",
+        name="MILLSTREAM_ENABLE_HSTS",
+        aliases=_aliases("ENABLE_HSTS"),
+        kind=SWITCH,
+        help="Send Strict-Transport-Security.",
+    ),
+    Setting(
+        path="server.force_https",
+        name="MILLSTREAM_FORCE_HTTPS",
+        aliases=_aliases("FORCE_HTTPS"),
+        kind=SWITCH,
+        help="Refuse requests that a proxy in front received without TLS.",
+    ),
+    Setting(
+        path="server.cors_allowed_origins",
+        name="MILLSTREAM_CORS_ALLOWED_ORIGINS",
+        aliases=_aliases("CORS_ALLOWED_ORIGINS"),
+        kind=ORIGINS,
+        help="Web origins that may call the API in staging and production; in development all may.",
+    ),
+    Setting(
+        path="server.shutdown_seconds",
+        name="MILLSTREAM_SHUTDOWN_SECONDS",
+        kind=seconds(0, 3_600),
+        help="How long running requests may take to finish when the server stops.",
+    ),
+    Setting(
+        path="server.request_timeout_seconds",
+        name="MILLSTREAM_REQUEST_TIMEOUT_SECONDS",
+        kind=seconds(0.1, 3_600),
+        help="Longest time of a request before it is answered 408; streams and long polls are exempt.",
+    ),
+    Setting(
+        path="database.url",
+        name="MILLSTREAM_DATABASE_URL",
+        aliases=_aliases("DATABASE_URL"),
+        # Empty is refused: an unset secret in a deployment must not start an embedded database instead.
+        kind=secret_url(*_POSTGRES, empty_is_absent=False),
+        help="PostgreSQL to use instead of the embedded server; a pooler in front is fine.",
+    ),
+    Setting(
+        path="database.direct_url",
+        name="MILLSTREAM_DATABASE_DIRECT_URL",
+        aliases=_aliases("DATABASE_DIRECT_URL"),
+        kind=secret_url(*_POSTGRES, empty_is_absent=True),
+        help="The same database without the pooler, for migrations and notifications.",
+    ),
+    Setting(
+        path="database.data_dir",
+        name="MILLSTREAM_DATA_DIR",
+        kind=PATH,
+        help="Directory of the embedded server's data.",
+    ),
+    Setting(
+        path="database.postgres_bin_dir",
+        name="MILLSTREAM_POSTGRES_BIN_DIR",
+        kind=PATH,
+        help="Directory of the PostgreSQL programs that the embedded server runs.",
+    ),
+    Setting(
+        path="database.max_connections",
+        name="MILLSTREAM_DATABASE_MAX_CONNECTIONS",
+        aliases=_aliases("DATABASE_MAX_CONNECTIONS"),
+        kind=whole_number(1, 10_000),
+        help="Most connections in the pool of one process.",
+    ),
+    Setting(
+        path="database.min_connections",
+        name="MILLSTREAM_DATABASE_MIN_CONNECTIONS",
+        aliases=_aliases("DATABASE_MIN_CONNECTIONS"),
+        kind=whole_number(0, 10_000),
+        help="Connections kept open; at most the largest number.",
+    ),
+    Setting(
+        path="database.acquire_timeout_seconds",
+        name="MILLSTREAM_DATABASE_ACQUIRE_TIMEOUT_SECONDS",
+        aliases=_aliases("DATABASE_ACQUIRE_TIMEOUT_SECS"),
+        kind=seconds(0.1, 3_600),
+        help="Longest wait for a connection of the pool.",
+    ),
+    Setting(
+        path="redis.url",
+        name="MILLSTREAM_REDIS_URL",
+        aliases=_aliases("REDIS_URL"),
+        kind=secret_url("redis", "rediss", "unix", empty_is_absent=True),
+        help="Redis or Valkey for hints between processes and shared rate limits; optional.",
+    ),
+    Setting(
+        path="redis.pool_size",
+        name="MILLSTREAM_REDIS_POOL_SIZE",
+        aliases=_aliases("REDIS_POOL_SIZE"),
+        kind=whole_number(1, 10_000),
+        help="Most connections to Redis of one process.",
+    ),
+    Setting(
+        path="queue.default_max_retries",
+        name="MILLSTREAM_QUEUE_DEFAULT_MAX_RETRIES",
+        aliases=_aliases("QUEUE_DEFAULT_MAX_RETRIES", "QUEUE_MAX_RETRIES"),
+        kind=whole_number(0, limits.MAX_RETRIES_MAX),
+        help="Retries of a job when neither it nor its queue says otherwise.",
+    ),
+    Setting(
+        path="queue.default_timeout_seconds",
+        name="MILLSTREAM_QUEUE_DEFAULT_TIMEOUT_SECONDS",
+        aliases=_aliases("QUEUE_DEFAULT_TIMEOUT_SECS", "QUEUE_DEFAULT_TIMEOUT"),
+        kind=whole_number(1, limits.TIMEOUT_SECONDS_MAX),
+        help="Run time that a worker grants a job when neither it nor its queue says otherwise.",
+    ),
+    Setting(
+        path="queue.payload_bytes_max",
+        name="MILLSTREAM_QUEUE_PAYLOAD_BYTES_MAX",
+        aliases=_aliases("QUEUE_MAX_PAYLOAD_SIZE_BYTES"),
+        kind=whole_number(1, limits.BODY_BYTES_MAX),
+        help="Largest payload of a job; a plan's own limit may be lower.",
+    ),
+    Setting(
+        path="worker.heartbeat_interval_seconds",
+        name="MILLSTREAM_WORKER_HEARTBEAT_INTERVAL_SECONDS",
+        aliases=_aliases("WORKER_HEARTBEAT_INTERVAL_SECS", "WORKER_HEARTBEAT_INTERVAL"),
+        kind=whole_number(1, limits.LEASE_SECONDS_MAX),
+        help="Time between two heartbeats of a worker; shorter than the lease.",
+    ),
+    Setting(
+        path="worker.lease_seconds",
+        name="MILLSTREAM_WORKER_LEASE_SECONDS",
+        aliases=_aliases("WORKER_LEASE_DURATION_SECS", "WORKER_LEASE_DURATION"),
+        kind=whole_number(limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX),
+        help="Lease of a claimed job when the claim does not say otherwise.",
+    ),
+    Setting(
+        path="worker.max_concurrency",
+        name="MILLSTREAM_WORKER_MAX_CONCURRENCY",
+        aliases=_aliases("WORKER_MAX_CONCURRENCY"),
+        kind=whole_number(1, limits.WORKER_CONCURRENCY_MAX),
+        help="Concurrency of a worker that does not say otherwise.",
+    ),
+    Setting(
+        path="worker.fallback_poll_interval_seconds",
+        name="MILLSTREAM_WORKER_FALLBACK_POLL_INTERVAL_SECONDS",
+        aliases=_aliases("WORKER_FALLBACK_POLL_INTERVAL_SECS"),
+        kind=whole_number(1, _DAY_SECONDS),
+        help="Time between two looks for work when no hint arrives.",
+    ),
+    Setting(
+        path="security.jwt_secret",
+        name="MILLSTREAM_JWT_SECRET",
+        aliases=_aliases("JWT_SECRET"),
+        kind=SECRET,
+        help="Signs access tokens. Required in staging and production; in development one is made and kept.",
+    ),
+    Setting(
+        path="security.jwt_expiration_hours",
+        name="MILLSTREAM_JWT_EXPIRATION_HOURS",
+        aliases=_aliases("JWT_EXPIRATION_HOURS"),
+        kind=whole_number(1, 8_760),
+        help="Life of an access token.",
+    ),
+    Setting(
+        path="security.admin_api_key",
+        name="MILLSTREAM_ADMIN_API_KEY",
+        aliases=_aliases("ADMIN_API_KEY"),
+        kind=SECRET_OR_EMPTY,
+        help="Opens the admin API. Empty: no admin API, and none is made at first start.",
+    ),
+    Setting(
+        path="security.registration_mode",
+        name="MILLSTREAM_REGISTRATION_MODE",
+        aliases=_aliases("REGISTRATION_MODE"),
+        kind=choice(RegistrationMode),
+        help="Who may create organizations.",
+    ),
+    Setting(
+        path="security.metrics_token",
+        name="MILLSTREAM_METRICS_TOKEN",
+        aliases=_aliases("METRICS_TOKEN"),
+        kind=SECRET,
+        help="Bearer token of the metrics endpoints; without it they are open.",
+    ),
+    Setting(
+        path="security.github_webhook_secret",
+        name="MILLSTREAM_GITHUB_WEBHOOK_SECRET",
+        aliases=_aliases("GITHUB_WEBHOOK_SECRET"),
+        kind=SECRET,
+        help="Checks the signature of incoming GitHub webhooks.",
+    ),
+    Setting(
+        path="security.stripe_webhook_secret",
+        name="MILLSTREAM_STRIPE_WEBHOOK_SECRET",
+        aliases=_aliases("STRIPE_WEBHOOK_SECRET"),
+        kind=SECRET,
+        help="Checks the signature of incoming Stripe webhooks.",
+    ),
+    Setting(
+        path="security.api_key_pepper",
+        name="MILLSTREAM_API_KEY_PEPPER",
+        kind=SECRET,
+        help="Keys the digests by which API keys are found; without it one is made at installation.",
+    ),
+    Setting(
+        path="rate_limit.enabled",
+        name="MILLSTREAM_RATE_LIMIT_ENABLED",
+        kind=SWITCH,
+        strict_default=True,
+        help="Limit the requests of each organization.",
+    ),
+    Setting(
+        path="rate_limit.requests_per_second",
+        name="MILLSTREAM_RATE_LIMIT_REQUESTS_PER_SECOND",
+        aliases=_aliases("RATE_LIMIT_REQUESTS_PER_SECOND"),
+        kind=whole_number(1, 1_000_000),
+        help="Requests a second that an organization may keep up.",
+    ),
+    Setting(
+        path="rate_limit.burst",
+        name="MILLSTREAM_RATE_LIMIT_BURST",
+        aliases=_aliases("RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST"),
+        kind=whole_number(1, 1_000_000),
+        help="Requests that an organization may send at once.",
+    ),
+    Setting(
+        path="log.level",
+        name="MILLSTREAM_LOG_LEVEL",
+        aliases=(Alias("LOG_LEVEL"), Alias("RUST_LOG", REFERENCE_LOG_FILTER)),
+        kind=LOG_FILTER,
+        help="What is logged, such as info,millstream.engine=debug.",
+    ),
+    Setting(
+        path="log.json",
+        name="MILLSTREAM_LOG_JSON",
+        aliases=_aliases("JSON_LOGS"),
+        kind=SWITCH,
+        help="Log one JSON object a line.",
+    ),
+    Setting(
+        path="otel.endpoint",
+        name="MILLSTREAM_OTEL_ENDPOINT",
+        aliases=_aliases("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        kind=url("http", "https"),
+        help="OTLP endpoint that receives traces; without it there are none.",
+    ),
+    Setting(
+        path="otel.service_name",
+        name="MILLSTREAM_OTEL_SERVICE_NAME",
+        aliases=(Alias("OTEL_SERVICE_NAME"), Alias("SERVICE_NAME", fallback=True)),
+        kind=TEXT,
+        help="Name of this service in traces.",
+    ),
+    Setting(
+        path="otel.environment",
+        name="MILLSTREAM_OTEL_ENVIRONMENT",
+        aliases=_aliases("ENVIRONMENT"),
+        kind=TEXT,
+        help="Label of the deployment in traces; without it the name of the environment.",
+    ),
+    Setting(
+        path="otel.resource_attributes",
+        name="MILLSTREAM_OTEL_RESOURCE_ATTRIBUTES",
+        aliases=_aliases("OTEL_RESOURCE_ATTRIBUTES"),
+        kind=ATTRIBUTES,
+        help="Further attributes of this service in traces.",
+    ),
+    Setting(
+        path="otel.pod_name",
+        name="MILLSTREAM_POD_NAME",
+        aliases=_aliases("POD_NAME"),
+        kind=TEXT,
+        help="Kubernetes pod, as an attribute of traces.",
+    ),
+    Setting(
+        path="otel.pod_namespace",
+        name="MILLSTREAM_POD_NAMESPACE",
+        aliases=_aliases("POD_NAMESPACE"),
+        kind=TEXT,
+        help="Kubernetes namespace, as an attribute of traces.",
+    ),
+    Setting(
+        path="otel.pod_ip",
+        name="MILLSTREAM_POD_IP",
+        aliases=_aliases("POD_IP"),
+        kind=TEXT,
+        help="Address of the Kubernetes pod, as an attribute of traces.",
+    ),
+)
+
+# Set by deployments made for the server that this one replaces. Refusing them would break those deployments;
+# ignoring them in silence would mislead their operators.
+UNREAD: Final[dict[str, str]] = {
+    "PGBOUNCER_HOST": "the pooler's address belongs into DATABASE_URL",
+    "PGBOUNCER_PORT": "the pooler's address belongs into DATABASE_URL",
+    "WORKER_STALE_THRESHOLD": "a worker is offline after two minutes without a heartbeat",
+}
+
+# Variables with our prefix that other programs of ours read.
+READ_ELSEWHERE: Final = frozenset({"MILLSTREAM_URL", "MILLSTREAM_API_KEY"})
+
+DEFAULTS: Final = Config()
+
+
+def default_of(path: str) -> object:
+    """Return the schema's default of the setting at `path`, such as `server.port`."""
+    group, field = path.split(".")
+    # The schema is the only place of defaults; a path that it does not have is a mistake in the table.
+    value: object = getattr(getattr(DEFAULTS, group), field)
+    return value
+
+
+def settings_table() -> tuple[SettingRow, ...]:
+    """Return every setting as the documentation shows it, in the order of the table."""
+    return tuple(
+        SettingRow(
+            path=setting.path,
+            variable=setting.name,
+            aliases=tuple(alias.name for alias in setting.aliases),
+            default=_default_text(setting),
+            allowed=setting.kind.range,
+            help=setting.help,
+        )
+        for setting in SETTINGS
+    )
+
+
+def settings_markdown() -> str:
+    """Return the table of settings as a Markdown table."""
+    lines = [
+        "| Variable | Aliases | In the file | Default | Allowed | Meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in settings_table():
+        aliases = ", ".join(f"`{alias}`" for alias in row.aliases) or "–"
+        lines.append(
+            f"| `{row.variable}` | {aliases} | `{row.path}` | {row.default} | {row.allowed} | {row.help} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _default_text(setting: Setting) -> str:
+    text = _value_text(default_of(setting.path))
+    if setting.strict_default is UNSET:
+        return text
+    return f"{text}; in staging and production {_value_text(setting.strict_default)}"
+
+
+def _value_text(value: object) -> str:
+    match value:
+        case None | ():
+            return "–"
+        case bool():
+            return str(value).lower()
+        case LogFilter():
+            return value.default.value
+        case _:
+            return str(value)

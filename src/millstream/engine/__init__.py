@@ -1,0 +1,1 @@
+"""Use cases, transaction boundaries, group commit and events: the only caller of `store`."""

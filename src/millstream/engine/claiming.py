@@ -1,0 +1,178 @@
+"""Claiming: ready jobs into the hands of workers, waiting for some if asked to."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from msgspec import Struct
+
+from millstream.domain import limits
+from millstream.domain.errors import MillstreamError, OutcomeUnknown
+from millstream.domain.job import ClaimedJob, ClaimRequest
+from millstream.domain.tenant import Principal
+from millstream.engine.batcher import Batcher
+from millstream.engine.context import LONG_AGO, Context, check_queue
+from millstream.engine.events import EventKind
+from millstream.store import jobs
+from millstream.store.jobs import Promoted, Seat, Want
+
+# How often a waiting claim looks for itself: jobs that another process enqueued wake nobody here.
+LOOK_AGAIN_SECONDS = 0.5
+# A claim does not wait for a large backlog of due jobs to be promoted: the timer goes on with it.
+PROMOTIONS_PER_CLAIM_MAX = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class ClaimRow(Struct, frozen=True, gc=False):
+    """A claim of one tenant's worker, and the lease ids its jobs would get."""
+
+    tenant_id: int
+    request: ClaimRequest
+
+
+class Claiming:
+    """Hands out ready jobs."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._closing = False
+        self._leases: dict[int, tuple[list[int], list[UUID]]] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+        self.batcher: Batcher[ClaimRow, list[ClaimedJob]] = Batcher(
+            "claim",
+            self._claim,
+            recover=self._recover,
+            abandoned=self._give_back,
+            observe=context.observe_batch("claim"),
+            rows_max=500,
+        )
+
+    async def claim(
+        self, principal: Principal, request: ClaimRequest, *, wait_seconds: float = 0
+    ) -> list[ClaimedJob]:
+        """Return up to `request.limit` of the best ready jobs of a queue, each under a new lease.
+
+        With nothing to give, wait up to `wait_seconds` for some. A caller that is cancelled gives back
+        what it was handed. Contract: spooled-jobs 3.11, 10.4.
+        """
+        check_queue(principal, request.queue)
+        row = ClaimRow(principal.tenant_id, request)
+        claimed = await self.batcher.submit_one(principal.tenant_id, row)
+        if claimed or wait_seconds <= 0:
+            return claimed
+        deadline = time.monotonic() + wait_seconds
+        while not claimed:
+            left = deadline - time.monotonic()
+            if left <= 0 or self._closing:
+                break
+            await self._context.wakeups.wait(principal.tenant_id, request.queue, min(left, LOOK_AGAIN_SECONDS))
+            claimed = await self.batcher.submit_one(principal.tenant_id, row)
+        return claimed
+
+    async def promote(self) -> tuple[int, float | None]:
+        """Make due jobs claimable; returns how many, and in how many seconds the next one is due."""
+        async with self._context.database.session() as session:
+            promoted = await jobs.promote_due_jobs(
+                session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=self._context.now()
+            )
+            seconds = await jobs.seconds_to_next_run(session, after=LONG_AGO, now=self._context.now())
+        self._announce_ready(promoted)
+        return len(promoted), seconds
+
+    async def close(self) -> None:
+        """Let waiting claims go, answer what was asked, give back what nobody took."""
+        self._closing = True
+        for tenant_id, queue in self._context.wakeups.waiting_queues():
+            self._context.wakeups.wake(tenant_id, queue, limits.CLAIM_WAITERS_MAX)
+        await self.batcher.close()
+        while self._releases:
+            await asyncio.wait(self._releases)
+
+    # The batch
+
+    async def _claim(self, rows: list[ClaimRow], batch_id: int) -> Sequence[list[ClaimedJob] | MillstreamError]:
+        wants, seats, lease_ids = _merge(rows)
+        now = self._context.now()
+        async with self._context.database.session() as session:
+            # What is due is claimable, whether or not the timer has been there yet.
+            for _ in range(PROMOTIONS_PER_CLAIM_MAX):
+                promoted = await jobs.promote_due_jobs(session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now)
+                self._announce_ready(promoted)
+                if len(promoted) < limits.PROMOTED_ROWS_MAX:
+                    break
+            self._leases[batch_id] = ([want.tenant_id for want in wants], lease_ids)
+            handed = await jobs.claim_jobs(session, wants, seats, lease_ids, batch_id=batch_id, now=now)
+        del self._leases[batch_id]
+        for row, claimed in zip(rows, handed, strict=True):
+            if claimed and self._context.hub.listens(row.tenant_id):
+                for job in claimed:
+                    self._context.tell(EventKind.JOB_CLAIMED, row.tenant_id, job.queue, job.id)
+        return handed
+
+    async def _recover(self, rows: list[ClaimRow], batch_id: int) -> Sequence[MillstreamError]:
+        """Give back what a lost batch may have handed out: its callers were told nothing."""
+        tenant_ids, lease_ids = self._leases.pop(batch_id, ([], []))
+        try:
+            async with self._context.database.transaction() as session:
+                await jobs.lock_batch(session, batch_id)
+                claimed = await jobs.find_claimed_jobs(session, tenant_ids, lease_ids)
+                await jobs.release_jobs(session, claimed, self._context.now())
+        except MillstreamError:
+            self._leases[batch_id] = (tenant_ids, lease_ids)
+            raise
+        return [OutcomeUnknown() for _ in rows]
+
+    def _announce_ready(self, promoted: Sequence[Promoted]) -> None:
+        for job in promoted:
+            self._context.wakeups.wake(job.tenant_id, job.queue)
+            self._context.tell(EventKind.JOB_READY, job.tenant_id, job.queue, job.id)
+
+    # Leases whose caller has left
+
+    def _give_back(self, orphans: Sequence[tuple[ClaimRow, list[ClaimedJob]]]) -> None:
+        leases = [(row.tenant_id, job.id, job.lease_id) for row, claimed in orphans for job in claimed]
+        if leases:
+            task = asyncio.create_task(self._release(leases), name="release leases")
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+
+    async def _release(self, leases: Sequence[tuple[int, UUID, UUID]]) -> None:
+        try:
+            async with self._context.database.session() as session:
+                released = await jobs.release_jobs(session, leases, self._context.now())
+        except MillstreamError as error:
+            # They return when their leases run out.
+            _log.warning("leases not given back", jobs=len(leases), error=error.message)
+            return
+        for tenant_id, queue in released:
+            self._context.wakeups.wake(tenant_id, queue)
+
+
+def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[UUID]]:
+    """Merge the claims of one queue into one want, and number the seats that share it."""
+    numbers: dict[tuple[int, str], int] = {}
+    totals: list[int] = []
+    seats: list[Seat] = []
+    for row in rows:
+        request = row.request
+        number = numbers.setdefault((row.tenant_id, request.queue), len(totals))
+        if number == len(totals):
+            totals.append(0)
+        first = totals[number] + 1
+        totals[number] += request.limit
+        seats.append(Seat(number + 1, first, totals[number], request.worker_id, request.lease_seconds))
+    wants: list[Want] = []
+    lease_first = 0
+    for (tenant_id, queue), number in numbers.items():
+        wants.append(Want(tenant_id, queue, totals[number], lease_first))
+        lease_first += totals[number]
+    return wants, seats, _lease_ids(lease_first)
+
+
+def _lease_ids(count: int) -> list[UUID]:
+    noise = os.urandom(16 * count)
+    return [UUID(bytes=noise[start : start + 16], version=4) for start in range(0, len(noise), 16)]

@@ -1,0 +1,241 @@
+"""Enqueueing: new jobs, idempotency keys and the caps of a plan."""
+
+import secrets
+from collections.abc import Sequence
+from uuid import UUID
+
+from msgspec import Struct
+
+from millstream.domain.errors import BadRequest, MillstreamError, OutcomeUnknown, PayloadTooLarge, QuotaExceeded
+from millstream.domain.job import Enqueued, NewJob
+from millstream.domain.tenant import Plan, Principal
+from millstream.engine.batcher import Batcher
+from millstream.engine.context import Context, check_queue
+from millstream.engine.events import EventKind
+from millstream.store import jobs, quotas
+from millstream.store.database import Session
+from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
+
+KNOWN_LABELS_MAX = 100_000
+# What a row weighs in a batch besides its payload.
+ROW_BYTES = 200
+
+
+class EnqueueLimits(Struct, frozen=True):
+    """What this server allows whatever the plan: the size of a payload in bytes."""
+
+    payload_bytes_max: int = 1024 * 1024
+
+
+class Enqueuing:
+    """Accepts new jobs."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        defaults: ServerDefaults,
+        enqueue_limits: EnqueueLimits,
+        lanes: int = 1,
+    ) -> None:
+        self._context = context
+        self._defaults = defaults
+        self._limits = enqueue_limits
+        self._labels: set[Label] = set()
+        self.batcher: Batcher[CreateRow, Created] = Batcher(
+            "create",
+            self._create,
+            recover=self._recover,
+            observe=context.observe_batch("create"),
+            whole=True,
+            lanes=lanes,
+        )
+
+    async def enqueue(self, principal: Principal, job: NewJob) -> Enqueued:
+        """Create `job`, or find the one that holds its idempotency key. Contract: spooled-jobs 3.1.
+
+        Raises AccessDenied, PayloadTooLarge, BadRequest (unknown parent), QuotaExceeded or Unavailable.
+        """
+        check_queue(principal, job.queue)
+        self._check_payload(principal.plan, job)
+        if job.parent_job_id is not None:
+            await self._check_parent(principal.tenant_id, job.parent_job_id)
+        row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
+        if is_capped(principal.plan):
+            created = (await self._create_capped(principal, [row]))[0]
+        else:
+            created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
+        return Enqueued(created.id, created.created)
+
+    async def enqueue_many(self, principal: Principal, new: Sequence[NewJob]) -> list[Enqueued | MillstreamError]:
+        """Create all of `new` in their order, in one transaction. Contract: spooled-jobs 3.9.
+
+        A job that the database refuses carries its own error; a plan that has no room for all takes none.
+        """
+        for job in new:
+            check_queue(principal, job.queue)
+        answers: list[Enqueued | MillstreamError] = []
+        fitting: list[CreateRow] = []
+        refused: dict[int, MillstreamError] = {}
+        for place, job in enumerate(new):
+            try:
+                self._check_payload(principal.plan, job)
+            except PayloadTooLarge as error:
+                refused[place] = error
+                continue
+            fitting.append(CreateRow(principal.tenant_id, self._context.ids.next(), job))
+        if is_capped(principal.plan):
+            created: Sequence[Created | MillstreamError] = await self._create_capped(principal, fitting)
+        else:
+            size = sum(len(row.job.payload) + ROW_BYTES for row in fitting)
+            created = await self.batcher.submit(principal.tenant_id, fitting, size)
+        outcomes = iter(created)
+        for place in range(len(new)):
+            outcome = refused[place] if place in refused else next(outcomes)
+            answers.append(outcome if isinstance(outcome, MillstreamError) else Enqueued(outcome.id, outcome.created))
+        return answers
+
+    def _check_payload(self, plan: Plan, job: NewJob) -> None:
+        # Characters are at most bytes: only a text near the limit is worth encoding.
+        limit = min(plan.max_payload_size_bytes, self._limits.payload_bytes_max)
+        if len(job.payload) * 4 > limit:
+            size = len(job.payload.encode())
+            if size > limit:
+                raise PayloadTooLarge(
+                    f"payload is larger than {limit} bytes", current=size, limit=limit, plan=plan.tier
+                )
+
+    async def _check_parent(self, tenant_id: int, parent_job_id: UUID) -> None:
+        async with self._context.database.session() as session:
+            if not await jobs.find_known_jobs(session, [(tenant_id, parent_job_id)]):
+                raise BadRequest("parent_job_id is not a job of this organization")
+
+    # The batch
+
+    async def _create(self, rows: list[CreateRow], batch_id: int) -> list[Created | MillstreamError]:
+        firsts, places = _collapse(rows)
+        labels = self._new_labels(firsts)
+        async with self._context.database.session() as session:
+            created = await self._insert(session, firsts, labels, batch_id)
+            answers = _spread(created, places)
+            await self._touch_hits(session, rows, answers)
+        self._announce(firsts, created, labels)
+        return [*answers]
+
+    async def _insert(
+        self, session: Session, rows: Sequence[CreateRow], labels: Sequence[Label], batch_id: int
+    ) -> list[Created]:
+        return await jobs.create_jobs(
+            session, rows, batch_id=batch_id, defaults=self._defaults, labels=labels, now=self._context.now()
+        )
+
+    async def _touch_hits(self, session: Session, rows: Sequence[CreateRow], answers: Sequence[Created]) -> None:
+        hits = [(row.tenant_id, answer.id) for row, answer in zip(rows, answers, strict=True) if not answer.created]
+        if hits:
+            await jobs.touch_jobs(session, sorted(set(hits)), self._context.now())
+
+    def _new_labels(self, rows: Sequence[CreateRow]) -> list[Label]:
+        known = self._labels
+        found: set[Label] = set()
+        for row in rows:
+            label = (row.tenant_id, LABEL_QUEUE, row.job.queue)
+            if label not in known:
+                found.add(label)
+            if row.job.job_type:
+                label = (row.tenant_id, LABEL_JOB_TYPE, row.job.job_type)
+                if label not in known:
+                    found.add(label)
+        return list(found)
+
+    def _announce(self, rows: Sequence[CreateRow], created: Sequence[Created], labels: Sequence[Label]) -> None:
+        """Tell of what is committed: counters, events, waiting claims, the timer of delayed jobs."""
+        if labels:
+            if len(self._labels) > KNOWN_LABELS_MAX:
+                self._labels.clear()
+            self._labels.update(labels)
+        fresh = 0
+        delayed = False
+        ready: dict[tuple[int, str], int] = {}
+        for row, answer in zip(rows, created, strict=True):
+            if not answer.created:
+                continue
+            fresh += 1
+            self._context.tell(EventKind.JOB_CREATED, row.tenant_id, row.job.queue, answer.id)
+            if answer.delayed:
+                delayed = True
+            else:
+                key = (row.tenant_id, row.job.queue)
+                ready[key] = ready.get(key, 0) + 1
+        self._context.meters.enqueued(fresh)
+        for (tenant_id, queue), count in ready.items():
+            self._context.wakeups.wake(tenant_id, queue, count)
+        if delayed:
+            self._context.delayed()
+
+    async def _recover(self, rows: list[CreateRow], batch_id: int) -> list[Created | MillstreamError]:
+        async with self._context.database.transaction() as session:
+            await jobs.lock_batch(session, batch_id)
+            known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])
+        return [Created(row.id, True, False) if row.id in known else OutcomeUnknown() for row in rows]
+
+    # Tenants whose plan caps jobs
+
+    async def _create_capped(self, principal: Principal, rows: Sequence[CreateRow]) -> list[Created]:
+        """Create `rows` under the lock of the tenant's row, if the plan has room for all that are new."""
+        if not rows:
+            return []
+        firsts, places = _collapse(rows)
+        labels = self._new_labels(firsts)
+        plan = principal.plan
+        async with self._context.database.transaction() as session:
+            await quotas.lock_tenant(session, principal.tenant_id)
+            keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
+            known = await quotas.find_known_keys(session, principal.tenant_id, keys) if keys else set[str]()
+            adding = sum(row.job.idempotency_key not in known for row in firsts)
+            if adding:
+                usage = await quotas.count_job_usage(
+                    session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
+                )
+                check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
+                check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
+            created = await self._insert(session, firsts, labels, secrets.randbits(63))
+            answers = _spread(created, places)
+            await self._touch_hits(session, rows, answers)
+        self._announce(firsts, created, labels)
+        return answers
+
+
+def is_capped(plan: Plan) -> bool:
+    """Tell whether the plan limits how many jobs may be created or be active."""
+    return plan.max_jobs_per_day is not None or plan.max_active_jobs is not None
+
+
+def check_room(resource: str, current: int, adding: int, limit: int | None, plan: Plan) -> None:
+    """Raise QuotaExceeded unless `adding` fits beside `current`."""
+    if limit is not None and current + adding > limit:
+        raise QuotaExceeded(resource, current=current, limit=limit, plan=plan.tier)
+
+
+def _collapse(rows: Sequence[CreateRow]) -> tuple[list[CreateRow], list[tuple[int, bool]]]:
+    """Keep the first row of each idempotency key; say for every row where its first is and whether it is it."""
+    firsts: list[CreateRow] = []
+    places: list[tuple[int, bool]] = []
+    keys: dict[tuple[int, str], int] = {}
+    for row in rows:
+        key = row.job.idempotency_key
+        if key is not None:
+            place = keys.setdefault((row.tenant_id, key), len(firsts))
+            if place < len(firsts):
+                places.append((place, False))
+                continue
+        places.append((len(firsts), True))
+        firsts.append(row)
+    return firsts, places
+
+
+def _spread(created: Sequence[Created], places: Sequence[tuple[int, bool]]) -> list[Created]:
+    if len(created) == len(places):
+        return list(created)
+    return [
+        created[place] if is_first else Created(created[place].id, False, False) for place, is_first in places
+    ]

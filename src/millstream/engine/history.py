@@ -1,0 +1,75 @@
+"""A job's history, told from its row and from the few events that a row cannot tell."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from millstream.domain.ids import derived_id
+from millstream.domain.job import Job, JobEvent, JobEventKind, JobState
+from millstream.store.job_reads import EventRow
+
+_ENDS = (JobEventKind.FAILED, JobEventKind.LEASE_EXPIRED)
+
+
+def history_of(job: Job, rows: Sequence[EventRow]) -> list[JobEvent]:
+    """Return what happened to `job`, oldest first; the ids are the same whenever it is asked for."""
+    events = [_derived(job, JobEventKind.CREATED, "created", job.created_at)]
+    for row in rows:
+        events += _stored(job.id, row)
+    if job.started_at is not None and not _is_told(job, rows):
+        events.append(
+            _derived(
+                job, JobEventKind.CLAIMED, f"claimed {job.started_at.timestamp()}", job.started_at, job.worker_id
+            )
+        )
+    if job.state is JobState.COMPLETED:
+        finished_at = job.completed_at or job.updated_at
+        events.append(_derived(job, JobEventKind.COMPLETED, "completed", finished_at, job.worker_id))
+    elif job.state is JobState.CANCELLED:
+        events.append(_derived(job, JobEventKind.CANCELLED, "cancelled", job.updated_at, error=job.last_error))
+    return events
+
+
+def _is_told(job: Job, rows: Sequence[EventRow]) -> bool:
+    """Tell whether the latest claim belongs to an attempt that has ended: its event tells of it."""
+    return any(row.kind in _ENDS and row.claimed_at == job.started_at for row in rows)
+
+
+def _stored(job_id: UUID, row: EventRow) -> list[JobEvent]:
+    kind = JobEventKind(row.kind)
+    events: list[JobEvent] = []
+    if row.claimed_at is not None:
+        events.append(
+            JobEvent(
+                id=derived_id(row.id, "claimed"),
+                job_id=job_id,
+                kind=JobEventKind.CLAIMED,
+                worker_id=row.worker_id,
+                error=None,
+                at=row.claimed_at,
+            )
+        )
+    events.append(JobEvent(id=row.id, job_id=job_id, kind=kind, worker_id=row.worker_id, error=row.error, at=row.at))
+    if row.buried:
+        events.append(
+            JobEvent(
+                id=derived_id(row.id, "buried"),
+                job_id=job_id,
+                kind=JobEventKind.DEAD_LETTERED,
+                worker_id=None,
+                error=row.error,
+                at=row.at,
+            )
+        )
+    return events
+
+
+def _derived(
+    job: Job,
+    kind: JobEventKind,
+    name: str,
+    at: datetime,
+    worker_id: str | None = None,
+    error: str | None = None,
+) -> JobEvent:
+    return JobEvent(id=derived_id(job.id, name), job_id=job.id, kind=kind, worker_id=worker_id, error=error, at=at)

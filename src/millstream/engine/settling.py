@@ -1,0 +1,300 @@
+"""Settling: completions, failures and renewals of running jobs, each fenced by its lease."""
+
+from collections.abc import Hashable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from millstream.domain import limits
+from millstream.domain.errors import Conflict, MillstreamError, OutcomeUnknown, PayloadTooLarge
+from millstream.domain.job import (
+    Completed,
+    Completion,
+    Failed,
+    Failure,
+    Holder,
+    JobState,
+    Lease,
+    Renewal,
+    refusal,
+)
+from millstream.domain.tenant import Principal
+from millstream.engine.batcher import Batcher
+from millstream.engine.context import LONG_AGO, Context
+from millstream.engine.events import EventKind
+from millstream.store import jobs
+from millstream.store.database import Session
+from millstream.store.jobs import CompleteRow, FailOutcome, FailRow, RenewRow
+
+A = TypeVar("A")
+ROW_BYTES = 100
+
+_FencedRow = CompleteRow | FailRow | RenewRow
+
+
+class Settling:
+    """Ends and prolongs attempts."""
+
+    def __init__(self, context: Context, *, lanes: int = 1) -> None:
+        self._context = context
+        self.completions: Batcher[CompleteRow, Completed] = Batcher(
+            "complete",
+            self._complete,
+            recover=self._recover_completions,
+            key_of=_job_of,
+            observe=context.observe_batch("complete"),
+            lanes=lanes,
+        )
+        self.failures: Batcher[FailRow, Failed] = Batcher(
+            "fail",
+            self._fail,
+            recover=self._recover_failures,
+            key_of=_job_of,
+            observe=context.observe_batch("fail"),
+        )
+        self.renewals: Batcher[RenewRow, datetime] = Batcher(
+            "renew", self._renew, key_of=_job_of, observe=context.observe_batch("renew")
+        )
+
+    async def complete(self, principal: Principal, completion: Completion) -> Completed:
+        """Record a success. Raises NotFound, Conflict or LeaseExpired. Contract: spooled-jobs 3.12, 3.15."""
+        row = self._completion_row(principal, completion)
+        return await self.completions.submit_one(principal.tenant_id, row, _size_of(row.result))
+
+    async def fail(self, principal: Principal, failure: Failure) -> Failed:
+        """Record a failed attempt: another one follows, or a dead letter. Contract: spooled-jobs 3.13, 3.15."""
+        row = self._failure_row(principal, failure)
+        return await self.failures.submit_one(principal.tenant_id, row, ROW_BYTES)
+
+    async def renew(self, principal: Principal, renewal: Renewal) -> datetime:
+        """Move the end of a lease and return it. Contract: spooled-jobs 3.14, 3.15."""
+        row = RenewRow(principal.tenant_id, renewal.lease, renewal.seconds)
+        return await self.renewals.submit_one(principal.tenant_id, row, ROW_BYTES)
+
+    async def settle(
+        self, principal: Principal, items: Sequence[Completion | Failure]
+    ) -> list[Completed | Failed | MillstreamError]:
+        """Record successes and failures together; each item is answered for itself, in their order."""
+        answers: list[Completed | Failed | MillstreamError | None] = [None] * len(items)
+        completions: list[tuple[int, CompleteRow]] = []
+        failures: list[tuple[int, FailRow]] = []
+        for place, item in enumerate(items):
+            try:
+                if isinstance(item, Completion):
+                    completions.append((place, self._completion_row(principal, item)))
+                else:
+                    failures.append((place, self._failure_row(principal, item)))
+            except MillstreamError as error:
+                answers[place] = error
+        size = sum(_size_of(row.result) for _, row in completions)
+        completed = await self.completions.submit(principal.tenant_id, [row for _, row in completions], size)
+        for (place, _), answer in zip(completions, completed, strict=True):
+            answers[place] = answer
+        failed = await self.failures.submit(
+            principal.tenant_id, [row for _, row in failures], ROW_BYTES * len(failures)
+        )
+        for (place, _), outcome in zip(failures, failed, strict=True):
+            answers[place] = outcome
+        return [answer for answer in answers if answer is not None]
+
+    async def reap(self, *, after: datetime = LONG_AGO) -> list[FailOutcome]:
+        """End attempts whose lease has run out; a full batch means that there may be more."""
+        async with self._context.database.session() as session:
+            outcomes = await jobs.fail_jobs(
+                session,
+                [],
+                batch_id=0,
+                now=self._context.now(),
+                reap=limits.REAPED_ROWS_MAX,
+                reap_after=after,
+            )
+        self._announce_failures(outcomes)
+        return outcomes
+
+    async def close(self) -> None:
+        """Answer what was asked, then stop."""
+        await self.completions.close()
+        await self.failures.close()
+        await self.renewals.close()
+
+    def _completion_row(self, principal: Principal, completion: Completion) -> CompleteRow:
+        result = completion.result
+        if result is not None and len(result) * 4 > limits.RESULT_BYTES_MAX:
+            size = len(result.encode())
+            if size > limits.RESULT_BYTES_MAX:
+                raise PayloadTooLarge(
+                    f"result is larger than {limits.RESULT_BYTES_MAX} bytes", current=size, limit=limits.RESULT_BYTES_MAX
+                )
+        return CompleteRow(principal.tenant_id, completion.lease, result)
+
+    def _failure_row(self, principal: Principal, failure: Failure) -> FailRow:
+        return FailRow(
+            principal.tenant_id, failure.lease, failure.error, failure.retry_in_seconds, self._context.ids.next()
+        )
+
+    # Completions
+
+    async def _complete(self, rows: list[CompleteRow], batch_id: int) -> Sequence[Completed | MillstreamError]:
+        async with self._context.database.session() as session:
+            answers = await self._complete_once(session, rows, batch_id)
+            retry = await self._judge(session, rows, answers)
+            if retry:
+                again = await self._complete_once(session, [rows[place] for place in retry], batch_id)
+                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
+        return _answered(answers)
+
+    async def _complete_once(
+        self, session: Session, rows: Sequence[CompleteRow], batch_id: int
+    ) -> list[Completed | MillstreamError | None]:
+        answers: list[Completed | MillstreamError | None] = [None] * len(rows)
+        outcomes, unblocked = await jobs.complete_jobs(session, rows, batch_id=batch_id, now=self._context.now())
+        meters = self._context.meters
+        for outcome in outcomes:
+            row = rows[outcome.place]
+            answers[outcome.place] = Completed(row.lease.job_id)
+            meters.duration_seconds(outcome.seconds)
+            self._context.tell(EventKind.JOB_COMPLETED, row.tenant_id, outcome.queue, row.lease.job_id)
+        meters.completed(len(outcomes))
+        for job in unblocked:
+            self._context.wakeups.wake(job.tenant_id, job.queue)
+            self._context.tell(EventKind.JOB_READY, job.tenant_id, job.queue, job.id)
+        return answers
+
+    async def _recover_completions(
+        self, rows: list[CompleteRow], batch_id: int
+    ) -> Sequence[Completed | MillstreamError]:
+        async with self._context.database.transaction() as session:
+            await jobs.lock_batch(session, batch_id)
+            holders = await jobs.judge_jobs(
+                session, [(row.tenant_id, row.lease.job_id) for row in rows], self._context.now()
+            )
+        return [
+            Completed(row.lease.job_id) if _was_completed_by(row.lease, holder) else OutcomeUnknown()
+            for row, holder in zip(rows, holders, strict=True)
+        ]
+
+    # Failures
+
+    async def _fail(self, rows: list[FailRow], batch_id: int) -> Sequence[Failed | MillstreamError]:
+        async with self._context.database.session() as session:
+            answers = await self._fail_once(session, rows, batch_id)
+            retry = await self._judge(session, rows, answers)
+            if retry:
+                again = await self._fail_once(session, [rows[place] for place in retry], batch_id)
+                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
+        return _answered(answers)
+
+    async def _fail_once(
+        self, session: Session, rows: Sequence[FailRow], batch_id: int
+    ) -> list[Failed | MillstreamError | None]:
+        answers: list[Failed | MillstreamError | None] = [None] * len(rows)
+        outcomes = await jobs.fail_jobs(
+            session, rows, batch_id=batch_id, now=self._context.now(), reap_after=LONG_AGO
+        )
+        for outcome in outcomes:
+            if outcome.place is not None:
+                answers[outcome.place] = Failed(outcome.job_id, outcome.retry_in_seconds if outcome.again else None)
+        self._announce_failures(outcomes)
+        return answers
+
+    def _announce_failures(self, outcomes: Sequence[FailOutcome]) -> None:
+        meters = self._context.meters
+        retried = 0
+        for outcome in outcomes:
+            self._context.tell(EventKind.JOB_FAILED, outcome.tenant_id, outcome.queue, outcome.job_id)
+            if outcome.again:
+                retried += 1
+                if outcome.retry_in_seconds == 0:
+                    self._context.wakeups.wake(outcome.tenant_id, outcome.queue)
+                else:
+                    self._context.delayed()
+            else:
+                self._context.tell(EventKind.JOB_DEAD, outcome.tenant_id, outcome.queue, outcome.job_id)
+        meters.failed(len(outcomes))
+        meters.retried(retried)
+        meters.dead(len(outcomes) - retried)
+
+    async def _recover_failures(self, rows: list[FailRow], batch_id: int) -> Sequence[Failed | MillstreamError]:
+        async with self._context.database.transaction() as session:
+            await jobs.lock_batch(session, batch_id)
+            ended = await jobs.find_ended_attempts(session, rows)
+        answers: list[Failed | MillstreamError] = []
+        for row in rows:
+            attempt = ended.get(row.event_id)
+            if attempt is None:
+                answers.append(OutcomeUnknown())
+            else:
+                answers.append(Failed(row.lease.job_id, None if attempt.buried else row.retry_in_seconds or 0))
+        return answers
+
+    # Renewals
+
+    async def _renew(self, rows: list[RenewRow], _batch_id: int) -> Sequence[datetime | MillstreamError]:
+        async with self._context.database.session() as session:
+            answers = await self._renew_once(session, rows)
+            retry = await self._judge(session, rows, answers)
+            if retry:
+                again = await self._renew_once(session, [rows[place] for place in retry])
+                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
+        return _answered(answers)
+
+    async def _renew_once(
+        self, session: Session, rows: Sequence[RenewRow]
+    ) -> list[datetime | MillstreamError | None]:
+        ends = await jobs.renew_leases(session, rows, self._context.now())
+        return [ends.get(place) for place in range(len(rows))]
+
+    # Judging what did not pass its guard
+
+    async def _judge(
+        self, session: Session, rows: Sequence[_FencedRow], answers: list[A | MillstreamError | None]
+    ) -> list[int]:
+        """Answer the refused rows with their reason, on a fresh snapshot; return those that may try again.
+
+        The statement's own snapshot still shows the loser of a race as eligible: it cannot judge.
+        """
+        open_places = [place for place, answer in enumerate(answers) if answer is None]
+        if not open_places:
+            return []
+        keys = [(rows[place].tenant_id, rows[place].lease.job_id) for place in open_places]
+        holders = await jobs.judge_jobs(session, keys, self._context.now())
+        retry: list[int] = []
+        for place, holder in zip(open_places, holders, strict=True):
+            reason = refusal(rows[place].lease, holder)
+            if reason is None:
+                retry.append(place)
+            else:
+                answers[place] = reason
+        return retry
+
+    async def _judge_again(
+        self,
+        session: Session,
+        rows: Sequence[_FencedRow],
+        answers: list[A | MillstreamError | None],
+        again: dict[int, A | MillstreamError | None],
+    ) -> None:
+        for place, answer in again.items():
+            answers[place] = answer
+        for place in await self._judge(session, rows, answers):
+            answers[place] = Conflict("job is changing hands, try again")
+
+
+def _job_of(row: _FencedRow) -> Hashable:
+    return row.tenant_id, row.lease.job_id
+
+
+def _size_of(result: str | None) -> int:
+    return ROW_BYTES + (0 if result is None else len(result))
+
+
+def _answered(answers: Sequence[A | MillstreamError | None]) -> list[A | MillstreamError]:
+    return [answer for answer in answers if answer is not None]
+
+
+def _was_completed_by(lease: Lease, holder: Holder | None) -> bool:
+    return (
+        holder is not None
+        and holder.state is JobState.COMPLETED
+        and holder.worker_id == lease.worker_id
+        and (lease.lease_id is None or holder.lease_id == lease.lease_id)
+    )

@@ -1,0 +1,67 @@
+"""Claims that wait for a job to appear. A wake-up is a hint: whoever is woken looks for itself."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from millstream.domain import limits
+from millstream.domain.errors import Overloaded
+
+_Key = tuple[int, str]
+
+
+class Wakeups:
+    """Wakes as many waiters of a queue as jobs became claimable there."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[_Key, deque[asyncio.Future[None]]] = {}
+        self._count = 0
+
+    def waiting_queues(self) -> list[_Key]:
+        """Return the (tenant, queue) pairs that somebody waits for."""
+        return list(self._waiters)
+
+    def wake(self, tenant_id: int, queue: str, jobs: int = 1) -> None:
+        """Wake up to `jobs` of those who wait for the queue, the longest waiting first."""
+        waiters = self._waiters.get((tenant_id, queue))
+        while waiters and jobs:
+            future = waiters.popleft()
+            if not future.done():
+                future.set_result(None)
+                jobs -= 1
+
+    def wake_all(self, queues: Iterable[_Key]) -> None:
+        """Wake one waiter for each of `queues`."""
+        for tenant_id, queue in queues:
+            self.wake(tenant_id, queue)
+
+    async def wait(self, tenant_id: int, queue: str, seconds: float) -> bool:
+        """Wait until woken; returns False when `seconds` have passed first.
+
+        Raises Overloaded when too many wait already.
+        """
+        if self._count >= limits.CLAIM_WAITERS_MAX:
+            raise Overloaded
+        key = (tenant_id, queue)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(key, deque())
+        waiters.append(future)
+        self._count += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            self._count -= 1
+            self._leave(key, future)
+        return True
+
+    def _leave(self, key: _Key, future: "asyncio.Future[None]") -> None:
+        waiters = self._waiters.get(key)
+        if waiters is None:
+            return
+        if future in waiters:
+            waiters.remove(future)
+        if not waiters:
+            del self._waiters[key]

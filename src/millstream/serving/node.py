@@ -1,0 +1,45 @@
+"""One process's application behind its HTTP listener: what a lone server is and what every child is."""
+
+import gc
+import socket
+
+from millstream.app import App, build
+from millstream.config import Config
+from millstream.serving.http import HttpListener
+from millstream.serving.readiness import is_ready
+from millstream.serving.signals import ShutdownSignals
+
+# Of the time that a shutdown may take: the rest is for draining batches and closing connections to the database.
+_REQUESTS_SHARE = 0.8
+
+
+class Node:
+    """Serves `config` on bound `sockets` from the database at `dsn`."""
+
+    def __init__(self, config: Config, dsn: str, sockets: list[socket.socket]) -> None:
+        self._app: App = build(config, dsn)
+        self._listener = HttpListener(
+            self._app.http, sockets, shutdown_seconds=config.server.shutdown_seconds * _REQUESTS_SHARE
+        )
+
+    async def start(self) -> None:
+        """Start the application, then accept connections."""
+        await self._app.start()
+        try:
+            await self._listener.start()
+        except BaseException:
+            await self._app.stop()
+            raise
+        # What is alive now stays for good; full collections need not walk it again and again between requests.
+        gc.collect()
+        gc.freeze()
+
+    async def is_ready(self) -> bool:
+        """Return whether this process can do its work."""
+        return await is_ready(self._app.http)
+
+    async def stop(self, signals: ShutdownSignals) -> None:
+        """Accept nothing more, finish requests, drain; without waiting once the signals force it."""
+        if not await signals.unless_forced(self._listener.stop()):
+            self._listener.abort()
+        await signals.unless_forced(self._app.stop())

@@ -1,0 +1,121 @@
+-- name: fold_counters :one
+-- Adds appended deltas to their totals and removes them; tells how many there were.
+with taken as materialized (
+    select d.ctid as place
+    from millstream.counter_deltas as d
+    limit :limit::int
+    for update skip locked
+),
+removed as (
+    delete from millstream.counter_deltas as d
+    using taken as t
+    where d.ctid = t.place
+    returning d.tenant_id, d.kind, d.subject, d.day, d.amount
+),
+summed as (
+    select r.tenant_id, r.kind, r.subject, r.day, sum(r.amount) as amount
+    from removed as r
+    group by r.tenant_id, r.kind, r.subject, r.day
+    order by r.tenant_id, r.kind, r.subject, r.day
+),
+added as (
+    insert into millstream.counters as c (tenant_id, kind, subject, day, amount)
+    select s.tenant_id, s.kind, s.subject, s.day, s.amount
+    from summed as s
+    on conflict (tenant_id, kind, subject, day) do update set amount = c.amount + excluded.amount
+)
+select count(*) as folded from removed;
+
+-- name: lead :one
+-- Takes or keeps the lead of a loop; no row comes back when another process holds it.
+insert into millstream.leaders as l (name, holder, expires_at)
+values (
+    :name::text, :holder::uuid, coalesce(:now::timestamptz, now()) + :seconds::int * interval '1 second'
+)
+on conflict (name) do update set
+    holder = excluded.holder,
+    fence = l.fence + case when l.holder = excluded.holder then 0 else 1 end,
+    expires_at = excluded.expires_at
+where l.holder = excluded.holder or l.expires_at < coalesce(:now::timestamptz, now())
+returning l.fence;
+
+-- name: resign :exec
+-- Gives up a lead that is still held.
+delete from millstream.leaders as l where l.name = :name::text and l.holder = :holder::uuid;
+
+-- name: prune_done_jobs :one
+-- Deletes finished jobs past their tenant's retention, with their history and keys; tells how many.
+with stale as materialized (
+    select j.tenant_id, j.id
+    from unnest(:tenant_ids::int[], :finished_befores::timestamptz[]) as r (tenant_id, finished_before)
+    inner join millstream.jobs_done as j on j.tenant_id = r.tenant_id and j.finished_at < r.finished_before
+    limit :limit::int
+),
+removed as (
+    delete from millstream.jobs_done as j
+    using stale as s
+    where j.tenant_id = s.tenant_id and j.id = s.id
+    returning j.tenant_id, j.id, j.idempotency_key
+),
+events as (
+    delete from millstream.job_events as e
+    using removed as r
+    where e.tenant_id = r.tenant_id and e.job_id = r.id
+),
+keys as (
+    delete from millstream.idempotency_keys as k
+    using removed as r
+    where k.tenant_id = r.tenant_id and k.key = r.idempotency_key and k.job_id = r.id
+)
+select count(*) as pruned from removed;
+
+-- name: prune_job_events :one
+-- Deletes history past its tenant's retention; tells how much.
+with stale as materialized (
+    select e.tenant_id, e.job_id, e.id
+    from unnest(:tenant_ids::int[], :befores::timestamptz[]) as r (tenant_id, before)
+    inner join millstream.job_events as e on e.tenant_id = r.tenant_id and e.at < r.before
+    limit :limit::int
+),
+removed as (
+    delete from millstream.job_events as e
+    using stale as s
+    where e.tenant_id = s.tenant_id and e.job_id = s.job_id and e.id = s.id
+    returning 1
+)
+select count(*) as pruned from removed;
+
+-- name: list_tenant_plans :many
+-- Reads what each tenant's retention is decided by.
+select t.id, t.plan_tier, t.custom_limits
+from millstream.tenants as t
+where t.id > :after::int
+order by t.id
+limit :limit::int;
+
+-- name: get_database_time :one
+-- Reads the database's clock.
+select coalesce(:now::timestamptz, now()) as at;
+
+-- name: find_old_transaction :one
+-- Finds who holds the oldest snapshot of this database, and for how long.
+select
+    a.pid,
+    coalesce(a.application_name, '') as application_name,
+    coalesce(a.usename::text, '') as username,
+    extract(epoch from clock_timestamp() - a.xact_start)::float8 as seconds
+from pg_stat_activity as a
+where
+    a.backend_xmin is not null
+    and a.xact_start is not null
+    and a.datname = current_database()
+    and a.pid <> pg_backend_pid()
+    and a.backend_type = 'client backend'
+order by a.xact_start
+limit 1;
+
+-- name: list_dead_tuples :many
+-- Reads how many dead rows each hot table carries, as last reported.
+select s.relname::text as relation, s.n_dead_tup as dead, s.n_live_tup as live
+from pg_stat_user_tables as s
+where s.schemaname = 'millstream' and s.relname in ('jobs', 'counter_deltas', 'counters', 'workers');

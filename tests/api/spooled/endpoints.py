@@ -1,0 +1,169 @@
+"""Every endpoint in scope, with a body that it accepts and the type of each field of that body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from tests.api.spooled.wire import UNKNOWN_ID
+
+FieldType: TypeAlias = Literal["text", "integer", "number", "boolean", "time", "texts", "objects", "any"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    method: str
+    path: str
+    required: dict[str, FieldType] = field(default_factory=dict[str, FieldType])
+    optional: dict[str, FieldType] = field(default_factory=dict[str, FieldType])
+    # A body that passes every rule; `None` where the endpoint reads none.
+    body: dict[str, object] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+QUEUE = "table-queue"
+
+WITH_BODY = [
+    Endpoint(
+        "POST",
+        "/jobs",
+        {"queue_name": "text", "payload": "any"},
+        {
+            "priority": "integer",
+            "max_retries": "integer",
+            "timeout_seconds": "integer",
+            "scheduled_at": "time",
+            "expires_at": "time",
+            "idempotency_key": "text",
+            "tags": "any",
+            "parent_job_id": "text",
+            "completion_webhook": "text",
+            "completion_webhook_secret": "text",
+        },
+        {"queue_name": QUEUE, "payload": {}},
+    ),
+    Endpoint(
+        "POST",
+        "/jobs/bulk",
+        {"queue_name": "text", "jobs": "objects"},
+        {
+            "default_priority": "integer",
+            "default_max_retries": "integer",
+            "default_timeout_seconds": "integer",
+        },
+        {"queue_name": QUEUE, "jobs": [{"payload": {}}]},
+    ),
+    Endpoint(
+        "POST",
+        "/jobs/claim",
+        {"queue_name": "text", "worker_id": "text"},
+        {"limit": "integer", "lease_duration_secs": "integer", "wait_seconds": "integer"},
+        {"queue_name": "table-queue-without-jobs", "worker_id": "w"},
+    ),
+    Endpoint(
+        "POST",
+        f"/jobs/{UNKNOWN_ID}/complete",
+        {"worker_id": "text"},
+        {"lease_id": "text", "result": "any"},
+        {"worker_id": "w"},
+    ),
+    Endpoint(
+        "POST",
+        f"/jobs/{UNKNOWN_ID}/fail",
+        {"worker_id": "text", "error": "text"},
+        {"lease_id": "text", "retry_in_seconds": "integer"},
+        {"worker_id": "w", "error": "e"},
+    ),
+    Endpoint(
+        "POST",
+        f"/jobs/{UNKNOWN_ID}/heartbeat",
+        {"worker_id": "text"},
+        {"lease_id": "text", "lease_duration_secs": "integer"},
+        {"worker_id": "w"},
+    ),
+    Endpoint("PUT", f"/jobs/{UNKNOWN_ID}/priority", {"priority": "integer"}, {}, {"priority": 1}),
+    Endpoint(
+        "POST",
+        "/jobs/settle",
+        {"items": "objects"},
+        {"worker_id": "text"},
+        {"worker_id": "w", "items": [{"job_id": UNKNOWN_ID, "action": "complete"}]},
+    ),
+    Endpoint(
+        "POST",
+        "/jobs/dlq/retry",
+        {},
+        {"job_ids": "texts", "queue_name": "text", "limit": "integer"},
+        {"queue_name": "table-queue-without-jobs"},
+    ),
+    Endpoint(
+        "POST",
+        "/jobs/dlq/purge",
+        {"confirm": "boolean"},
+        {"queue_name": "text", "older_than": "time", "limit": "integer"},
+        {"confirm": True, "queue_name": "table-queue-without-jobs"},
+    ),
+    Endpoint(
+        "PUT",
+        "/queues/table-queue/config",
+        {},
+        {
+            "max_retries": "integer",
+            "default_timeout": "integer",
+            "rate_limit": "integer",
+            "enabled": "boolean",
+            "settings": "any",
+            "retry_initial_seconds": "number",
+            "retry_factor": "number",
+            "retry_max_seconds": "number",
+        },
+        {"max_retries": 3},
+    ),
+    Endpoint("POST", "/queues/table-queue-paused/pause", {}, {"reason": "text"}, {"reason": "r"}),
+    Endpoint(
+        "POST",
+        "/workers/register",
+        {"queue_name": "text", "hostname": "text"},
+        {
+            "worker_id": "text",
+            "worker_type": "text",
+            "max_concurrency": "integer",
+            "metadata": "any",
+            "version": "text",
+        },
+        {"queue_name": QUEUE, "hostname": "h", "worker_id": "table-worker"},
+    ),
+    Endpoint(
+        "POST",
+        "/workers/table-worker-unknown/heartbeat",
+        {"current_jobs": "integer"},
+        {"status": "text", "metadata": "any"},
+        {"current_jobs": 0},
+    ),
+]
+
+WITHOUT_BODY = [
+    Endpoint("GET", "/jobs"),
+    Endpoint("GET", f"/jobs/{UNKNOWN_ID}"),
+    Endpoint("DELETE", f"/jobs/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/jobs/{UNKNOWN_ID}/retry"),
+    Endpoint("POST", f"/jobs/{UNKNOWN_ID}/progress"),
+    Endpoint("GET", f"/jobs/{UNKNOWN_ID}/history"),
+    Endpoint("GET", "/jobs/stats"),
+    Endpoint("GET", f"/jobs/status?ids={UNKNOWN_ID}"),
+    Endpoint("GET", "/jobs/dlq"),
+    Endpoint("GET", "/queues"),
+    Endpoint("GET", "/queues/table-queue-unknown"),
+    Endpoint("GET", "/queues/table-queue-unknown/stats"),
+    Endpoint("POST", "/queues/table-queue-unknown/resume"),
+    Endpoint("DELETE", "/queues/table-queue-unknown"),
+    Endpoint("GET", "/workers"),
+    Endpoint("GET", "/workers/table-worker-unknown"),
+    Endpoint("POST", "/workers/table-worker-unknown/deregister"),
+    Endpoint("DELETE", "/workers/table-worker-unknown"),
+]
+
+ALL = WITH_BODY + WITHOUT_BODY
