@@ -116,7 +116,36 @@ async def test_a_result_that_is_no_json_is_a_failure(client: AsyncClient) -> Non
     assert (await client.jobs.get(good)).result == {"fine": True}
 
 
+async def test_results_that_fill_several_requests_all_arrive(client: AsyncClient) -> None:
+    await client.jobs.enqueue_many("q", [NewJob(n) for n in range(9)])
+
+    async def handle(_: RunningJob) -> str:
+        return "x" * 1_000_000
+
+    await Worker(client, "q", handle, concurrency=9).run(until_idle=True)
+
+    assert (await client.jobs.stats()).completed == 9
+
+
 async def test_a_result_that_the_server_refuses_fails_its_own_job_only(client: AsyncClient) -> None:
+    deep = (await client.jobs.enqueue("q", 200, max_retries=0)).id
+    flat = (await client.jobs.enqueue("q", 2, max_retries=0)).id
+
+    async def handle(job: RunningJob) -> object:
+        result: object = "core"
+        for _level in range(job.payload_as(int)):
+            result = [result]
+        return result
+
+    await Worker(client, "q", handle).run(until_idle=True)
+
+    job = await client.jobs.get(deep)
+    assert job.status is JobStatus.DEAD_LETTER
+    assert "refused the result" in (job.last_error or "")
+    assert (await client.jobs.get(flat)).result == [["core"]]
+
+
+async def test_a_result_that_is_too_long_fails_its_own_job_only(client: AsyncClient) -> None:
     big = (await client.jobs.enqueue("q", 6_000_000, max_retries=0)).id
     small = (await client.jobs.enqueue("q", 10, max_retries=0)).id
 
@@ -127,7 +156,7 @@ async def test_a_result_that_the_server_refuses_fails_its_own_job_only(client: A
 
     job = await client.jobs.get(big)
     assert job.status is JobStatus.DEAD_LETTER
-    assert "refused the result" in (job.last_error or "")
+    assert job.last_error == "the handler's result has 6000002 bytes, 1048576 at most"
     assert (await client.jobs.get(small)).result == "x" * 10
 
 

@@ -21,7 +21,7 @@ collect_ignore = [] if os.geteuid() == 0 else ["test_as_root.py"]
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A fresh directory that the server's account can enter, which pytest's own under root are not."""
-    directory = Path(tempfile.mkdtemp(prefix="millstream-test-"))
+    directory = Path(tempfile.mkdtemp(prefix="millstream-embedded-test-"))
     directory.chmod(0o711)
     yield directory
     shutil.rmtree(directory)

@@ -205,10 +205,15 @@ async def test_a_lock_record_cut_short_by_a_crash_is_ignored(data_dir: Path, ope
     assert list_server_processes(data_dir / "postgres") == []
 
 
-async def test_a_server_that_cannot_start_says_why(data_dir: Path, open_server: Open) -> None:
-    await (await open_server()).close()
+async def test_a_server_that_cannot_start_says_why_and_leaves_no_socket(
+    data_dir: Path, open_server: Open
+) -> None:
+    server = await open_server()
+    recorded = server.socket_dir
+    await server.close()
     with (data_dir / "postgres" / "postgresql.conf").open("a") as stream:
         stream.write("work_mem = 'plenty'\n")
 
     with pytest.raises(StartFailed, match='invalid value for parameter "work_mem": "plenty"'):
         await open_server()
+    assert not recorded.exists()

@@ -15,6 +15,7 @@ from millstream.cli.explain import explained
 from millstream.cli.failure import CommandFailed
 from millstream.cli.output import Json, console, print_json
 from millstream.cli.psql import find_psql, query, run_psql
+from millstream.cli.quiet import log_warnings_only
 from millstream.cli.settings import load_settings
 from millstream.config import Config
 from millstream.embedded import EmbeddedServer, find_binaries
@@ -110,6 +111,7 @@ def migrate(
 
 def _settings(data_dir: Path | None, file: Path | None) -> Config:
     """Read the settings; a data directory that is named outweighs a configured external database."""
+    log_warnings_only()
     settings = load_settings({}, file=file)
     if data_dir is None and settings.database.url is not None:
         return settings

@@ -12,12 +12,13 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from millstream.cli.failure import CommandFailed
 from millstream.cli.local_server import run_local_server
 from millstream.cli.output import Json, console, print_json
+from millstream.cli.quiet import log_warnings_only
 from millstream.client import AsyncClient, Job, JobStatus, NewJob, RetryLater, RunningJob, Worker
 
 _QUEUE = "demo-files"
@@ -73,6 +74,7 @@ def demo(
     files = sorted(_standard_library())[:limit]
     if not files:
         raise CommandFailed("no files of the standard library were found", "Run it with another Python.")
+    log_warnings_only()
     report = asyncio.run(_run(files, quiet=json))
     if json:
         print_json(report)
@@ -163,14 +165,16 @@ async def _check(
     checking = progress.add_task("checked", total=expected)
     turn = asyncio.Semaphore(_CONCURRENCY)
 
-    async def read(job_id: str) -> Job:
-        async with turn:
-            return await client.jobs.get(job_id)
+    problems: list[str] = []
 
-    jobs = await asyncio.gather(*(read(job_id) for job_id in paths_by_id))
-    problems = [
-        problem for job in jobs for problem in _problems(job, paths_by_id[job.id], progress, checking)
-    ]
+    async def check(job_id: str, path: Path) -> Job:
+        async with turn:
+            job = await client.jobs.get(job_id)
+        problems.extend(_problems(job, path))
+        progress.advance(checking)
+        return job
+
+    jobs = await asyncio.gather(*(check(job_id, path) for job_id, path in paths_by_id.items()))
     if len(jobs) != expected:
         problems.append(f"{expected} files, but {len(jobs)} jobs")
     latencies = [
@@ -193,8 +197,7 @@ async def _check(
     )
 
 
-def _problems(job: Job, path: Path, progress: Progress, checking: TaskID) -> Iterator[str]:
-    progress.advance(checking)
+def _problems(job: Job, path: Path) -> Iterator[str]:
     if job.status is not JobStatus.COMPLETED:
         yield f"{path}: {job.status.value} ({job.last_error})"
     elif job.result != msgspec.to_builtins(work(path)):

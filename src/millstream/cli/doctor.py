@@ -47,7 +47,9 @@ async def _collect(data_dir: Path | None, file: Path | None, *, show: bool) -> l
 async def _examine(data_dir: Path | None, file: Path | None) -> AsyncIterator[Finding]:
     # Imported here, so that a broken installation is reported by a line instead of a traceback.
     from millstream.cli import database_checkup, machine_checkup
+    from millstream.cli.quiet import log_warnings_only
 
+    log_warnings_only()
     yield machine_checkup.check_python()
     for finding in machine_checkup.check_packages():
         yield finding

@@ -43,9 +43,9 @@ def configure(
     enabled: Annotated[
         bool | None, Parameter(negative="--disabled", help="Whether jobs are handed out.")
     ] = None,
-    retry_initial_seconds: Annotated[float | None, Parameter(help="Pause before the first retry.")] = None,
+    retry_initial_seconds: Annotated[int | None, Parameter(help="Pause before the first retry.")] = None,
     retry_factor: Annotated[float | None, Parameter(help="Each pause is this times the one before.")] = None,
-    retry_max_seconds: Annotated[float | None, Parameter(help="Longest pause.")] = None,
+    retry_max_seconds: Annotated[int | None, Parameter(help="Longest pause.")] = None,
     server: Target | None = None,
     json: Json = False,
 ) -> None:

@@ -65,4 +65,4 @@ def parse_id(text: str) -> UUID | None:
 def derived_id(job_id: UUID, event: str) -> UUID:
     """Return the stable id of something that is told by the job `job_id` itself, such as its creation."""
     digest = hashlib.blake2b(event.encode(), key=job_id.bytes, digest_size=16).digest()
-    return UUID(bytes=digest, version=8)
+    return UUID(bytes=digest, version=5)

@@ -76,6 +76,11 @@ class Cluster:
     def _check_reachable(self) -> None:
         data_dir = self.pgdata.parent
         blocked = self.account.find_unreachable(data_dir)
+        if blocked == data_dir:
+            # The data directory itself is the server's own, as `mktemp -d` made it: let the account through it,
+            # which does not let anyone see what is in it.
+            data_dir.chmod(data_dir.stat().st_mode | 0o011)
+            blocked = self.account.find_unreachable(data_dir)
         if blocked is None:
             return
         raise DataDirectoryUnusable(

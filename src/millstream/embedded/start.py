@@ -44,23 +44,11 @@ def start_server(
     It runs in a session of its own and outlives this process. Raises StartFailed with the end of its log.
     """
     directory = prepare_socket_directory(recorded_socket_directory, cluster.account)
-    log_descriptor = _open_log(log_path, cluster)
     try:
-        log_start_bytes = os.fstat(log_descriptor).st_size
-        pid = _spawn(cluster, directory, log_descriptor)
-    finally:
-        os.close(log_descriptor)
-    try:
-        patience.until(lambda: _has_pid_file(cluster.pgdata, pid) or not is_alive(pid), seconds=None)
-        started = await_ready(cluster, log_path, patience)
-    except GaveUp:
-        # Not SIGINT, which the shell made it ignore until it has handlers of its own.
-        os.kill(pid, signal.SIGTERM)
-        Patience().until(lambda: not is_alive(pid), seconds=_FAST_STOP_SECONDS_MAX)
+        return _start_in(directory, cluster, log_path, patience)
+    except BaseException:
+        discard_socket_directory(directory, cluster.account)
         raise
-    if started is None or started.pid != pid:
-        raise StartFailed(_describe_failure(log_path, log_start_bytes))
-    return started
 
 
 def await_ready(cluster: Cluster, log_path: Path, patience: Patience) -> Postmaster | None:
@@ -125,6 +113,33 @@ def clear_leftovers(cluster: Cluster, patience: Patience) -> None:
         f"Processes of an earlier server still use {pgdata} and cannot be ended: {pids}. Their disk may hang; "
         f"when it answers again, or after a reboot, start again. To look at them:\n    ps -fp {pids}"
     )
+
+
+def _start_in(directory: Path, cluster: Cluster, log_path: Path, patience: Patience) -> Postmaster:
+    log_descriptor = _open_log(log_path, cluster)
+    try:
+        log_start_bytes = os.fstat(log_descriptor).st_size
+        pid = _spawn(cluster, directory, log_descriptor)
+    finally:
+        os.close(log_descriptor)
+    try:
+        patience.until(lambda: _has_pid_file(cluster.pgdata, pid) or not is_alive(pid), seconds=None)
+        started = await_ready(cluster, log_path, patience)
+    except GaveUp:
+        _call_off(pid)
+        raise
+    if started is None or started.pid != pid:
+        raise StartFailed(_describe_failure(log_path, log_start_bytes))
+    return started
+
+
+def _call_off(pid: int) -> None:
+    try:
+        # Not SIGINT, which the shell made it ignore until it has handlers of its own.
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    Patience().until(lambda: not is_alive(pid), seconds=_FAST_STOP_SECONDS_MAX)
 
 
 def _is_settled(cluster: Cluster) -> bool:

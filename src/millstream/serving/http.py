@@ -55,7 +55,8 @@ class HttpListener:
         """Accept nothing more, answer what was begun (within `shutdown_seconds`), close every connection."""
         self._server.should_exit = True
         if self._serving is not None:
-            await self._serving
+            # Whoever gives up waiting calls `abort`, which makes it end by itself.
+            await asyncio.shield(self._serving)
 
     def abort(self) -> None:
         """Make a `stop` that is under way give up on requests that are still running."""

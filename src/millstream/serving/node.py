@@ -1,5 +1,6 @@
 """One process's application behind its HTTP listener: what a lone server is and what every child is."""
 
+import asyncio
 import gc
 import socket
 
@@ -11,6 +12,9 @@ from millstream.serving.signals import ShutdownSignals
 
 # Of the time that a shutdown may take: the rest is for draining batches and closing connections to the database.
 _REQUESTS_SHARE = 0.8
+
+# Longer than any request takes that does not wait for something.
+_ORDINARY_SECONDS = 2.0
 
 
 class Node:
@@ -40,6 +44,17 @@ class Node:
 
     async def stop(self, signals: ShutdownSignals) -> None:
         """Accept nothing more, finish requests, drain; without waiting once the signals force it."""
-        if not await signals.unless_forced(self._listener.stop()):
+        if not await signals.unless_forced(self._finish_requests()):
             self._listener.abort()
         await signals.unless_forced(self._app.stop())
+
+    async def _finish_requests(self) -> None:
+        stopping = asyncio.ensure_future(self._listener.stop())
+        try:
+            await asyncio.wait({stopping}, timeout=_ORDINARY_SECONDS)
+            if not stopping.done():
+                # What is left are claims that wait for jobs; the engine lets them go.
+                await self._app.engine.close()
+            await stopping
+        finally:
+            stopping.cancel()

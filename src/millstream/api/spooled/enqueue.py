@@ -1,33 +1,35 @@
 """Creating jobs, one by one and in bulk. Contract: spooled-jobs 3.1, 3.9."""
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.settings import HttpSettings
-from millstream.api.spooled import wire
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.callback_urls import refusal_of_url
-from millstream.api.spooled.engine import Engine
-from millstream.api.spooled.rules import Rules
+from millstream.api.spooled.rules import Rules, size_bytes
 from millstream.domain import limits
 from millstream.domain.errors import (
     AccessDenied,
     BadRequest,
     InvalidField,
+    MillstreamError,
     PayloadTooLarge,
     QuotaExceeded,
     Unavailable,
 )
 from millstream.domain.ids import parse_id
 from millstream.domain.job import NewJob
+from millstream.domain.problems import message_of
 from millstream.domain.tenant import Principal
+from millstream.engine.engine import Engine
 
 # Longer ones are no types but data; the name is kept in a dictionary of few distinct values.
 _JOB_TYPE_CHARS_MAX = 255
 
-_CREATE = Body(wire.CreateJob)
-_CREATE_MANY = Body(wire.CreateJobs)
+_CREATE = Body(requests.CreateJob)
+_CREATE_MANY = Body(requests.CreateJobs)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,7 +51,7 @@ class EnqueueEndpoints:
                 summary="Create a job; 200 when the idempotency key is known already",
                 tag="jobs",
                 body=_CREATE,
-                answers={201: wire.Created, 200: wire.Created},
+                answers={201: answers.Created, 200: answers.Created},
                 errors=errors,
                 hot=True,
             ),
@@ -60,7 +62,7 @@ class EnqueueEndpoints:
                 summary="Create up to 100 jobs of one queue",
                 tag="jobs",
                 body=_CREATE_MANY,
-                answers={200: wire.BulkCreated},
+                answers={200: answers.BulkCreated},
                 errors=errors,
                 hot=True,
             ),
@@ -72,14 +74,14 @@ class EnqueueEndpoints:
         principal = request.principal
         job = self._new_job(body, request.headers.get(b"idempotency-key"), principal)
         enqueued = await self._jobs.enqueue(principal, job)
-        answer = wire.Created(enqueued.id, enqueued.created)
+        answer = answers.Created(enqueued.id, enqueued.created)
         return Response(201 if enqueued.created else 200, _encode(answer))
 
     async def create_many(self, request: Request) -> Response:
         """Create what breaks no rule of the given jobs, all of it or nothing."""
         body = _CREATE_MANY.read(request.body)
         _check_bulk(body)
-        failed: list[wire.BulkFailed] = []
+        failed: list[answers.BulkFailed] = []
         indexes: list[int] = []
         jobs: list[NewJob] = []
         for index, item in enumerate(body.jobs):
@@ -87,17 +89,20 @@ class EnqueueEndpoints:
                 jobs.append(self._bulk_job(body, item))
                 indexes.append(index)
             except (InvalidField, PayloadTooLarge) as error:
-                failed.append(wire.BulkFailed(index, error.message))
-        enqueued = await self._jobs.enqueue_many(request.principal, jobs) if jobs else []
-        succeeded = [
-            wire.BulkSucceeded(index, one.id, one.created)
-            for index, one in zip(indexes, enqueued, strict=True)
-        ]
-        answer = wire.BulkCreated(succeeded, failed, len(body.jobs), len(succeeded), len(failed))
+                failed.append(answers.BulkFailed(index, error.message))
+        succeeded: list[answers.BulkSucceeded] = []
+        outcomes = await self._jobs.enqueue_many(request.principal, jobs) if jobs else []
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            if isinstance(outcome, MillstreamError):
+                failed.append(answers.BulkFailed(index, message_of(outcome)))
+            else:
+                succeeded.append(answers.BulkSucceeded(index, outcome.id, outcome.created))
+        failed.sort(key=lambda failure: failure.index)
+        answer = answers.BulkCreated(succeeded, failed, len(body.jobs), len(succeeded), len(failed))
         return Response(200, _encode(answer))
 
     def _new_job(
-        self, body: wire.CreateJob, idempotency_header: bytes | None, principal: Principal
+        self, body: requests.CreateJob, idempotency_header: bytes | None, principal: Principal
     ) -> NewJob:
         rules = Rules()
         rules.queue_name("queue_name", body.queue_name)
@@ -138,7 +143,7 @@ class EnqueueEndpoints:
             completion_webhook_secret=secret,
         )
 
-    def _bulk_job(self, body: wire.CreateJobs, item: wire.BulkItem) -> NewJob:
+    def _bulk_job(self, body: requests.CreateJobs, item: requests.BulkItem) -> NewJob:
         rules = Rules()
         rules.integer("priority", item.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
         run_at = rules.timestamp("scheduled_at", item.scheduled_at)
@@ -159,7 +164,7 @@ class EnqueueEndpoints:
 
     def _payload(self, payload: Raw, principal: Principal | None) -> str:
         """Return the payload's text. The plan's own limit is the engine's to check."""
-        size = len(memoryview(payload))
+        size = size_bytes(payload)
         limit = self._settings.payload_bytes_max
         if size > limit:
             raise PayloadTooLarge(
@@ -171,7 +176,7 @@ class EnqueueEndpoints:
         return str(payload, "utf-8")
 
 
-def _check_bulk(body: wire.CreateJobs) -> None:
+def _check_bulk(body: requests.CreateJobs) -> None:
     rules = Rules()
     rules.queue_name("queue_name", body.queue_name)
     if not 1 <= len(body.jobs) <= limits.BULK_JOBS_MAX:
@@ -193,7 +198,7 @@ def _header_text(rules: Rules, value: bytes | None) -> str | None:
 
 
 class _Typed(Struct, gc=False):
-    job_type: Raw = wire.ABSENT
+    job_type: requests.Opaque = UNSET
 
 
 _decode_typed = msgspec.json.Decoder(_Typed).decode
@@ -206,4 +211,6 @@ def job_type_of(payload: str) -> str:
     if ('"job_type"' not in payload and "\\u" not in payload) or not payload.startswith("{"):
         return ""
     job_type = _decode_typed(payload).job_type
-    return _decode_text(job_type)[:_JOB_TYPE_CHARS_MAX] if bytes(job_type).startswith(b'"') else ""
+    if isinstance(job_type, UnsetType) or not bytes(job_type).startswith(b'"'):
+        return ""
+    return _decode_text(job_type)[:_JOB_TYPE_CHARS_MAX]

@@ -8,8 +8,7 @@ import msgspec
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import NO_CONTENT, Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.listing import FILTERS, PAGE, job_filter, page_response
 from millstream.api.spooled.rules import Rules
 from millstream.api.spooled.translate import STATES_OF_WORD, history_event, job_body, job_status, job_summary
@@ -17,10 +16,11 @@ from millstream.domain import limits
 from millstream.domain.errors import BadRequest, Conflict, NotFound
 from millstream.domain.ids import parse_id
 from millstream.domain.job import JobState, JobStatus
+from millstream.engine.engine import Engine
 
 _HISTORY_ROWS = 100
 
-_PRIORITY = Body(wire.SetPriority)
+_PRIORITY = Body(requests.SetPriority)
 _encode = msgspec.json.Encoder().encode
 _SUCCESS = Response(200, b'{"success":true}')
 
@@ -44,7 +44,7 @@ class JobEndpoints:
                 summary="List jobs",
                 tag="jobs",
                 query=(Parameter(name="status", description="one or several, joined by commas"), *FILTERS),
-                answers={200: list[wire.JobSummary]},
+                answers={200: list[answers.JobSummary]},
                 errors=(BadRequest,),
             ),
             Endpoint(
@@ -53,7 +53,7 @@ class JobEndpoints:
                 handler=self.stats,
                 summary="Count jobs by status",
                 tag="jobs",
-                answers={200: wire.JobStats},
+                answers={200: answers.JobStats},
             ),
             Endpoint(
                 method="GET",
@@ -62,7 +62,7 @@ class JobEndpoints:
                 summary="Look up up to 100 jobs",
                 tag="jobs",
                 query=(Parameter(name="ids", description="job ids, joined by commas", required=True),),
-                answers={200: list[wire.JobStatusBody]},
+                answers={200: list[answers.JobStatusBody]},
                 errors=(BadRequest,),
             ),
         ]
@@ -77,7 +77,7 @@ class JobEndpoints:
                 handler=self.get,
                 summary="Get a job",
                 tag="jobs",
-                answers={200: wire.JobBody},
+                answers={200: answers.JobBody},
                 errors=(NotFound,),
             ),
             Endpoint(
@@ -95,7 +95,7 @@ class JobEndpoints:
                 handler=self.retry,
                 summary="Retry a job that is out of attempts once more",
                 tag="jobs",
-                answers={200: wire.JobBody},
+                answers={200: answers.JobBody},
                 errors=(Conflict,),
             ),
             Endpoint(
@@ -105,7 +105,7 @@ class JobEndpoints:
                 summary="Change the priority of a job that is pending or scheduled",
                 tag="jobs",
                 body=_PRIORITY,
-                answers={200: wire.PriorityChanged},
+                answers={200: answers.PriorityChanged},
                 errors=(NotFound,),
             ),
             Endpoint(
@@ -115,7 +115,7 @@ class JobEndpoints:
                 summary="List what happened to a job",
                 tag="jobs",
                 query=(order, *PAGE),
-                answers={200: list[wire.JobHistoryEvent]},
+                answers={200: list[answers.JobHistoryEvent]},
                 errors=(NotFound, BadRequest),
             ),
             Endpoint(
@@ -124,7 +124,7 @@ class JobEndpoints:
                 handler=self.progress,
                 summary="Accept a progress report; nothing is kept of it",
                 tag="jobs",
-                answers={200: wire.Success},
+                answers={200: answers.Success},
                 errors=(NotFound,),
             ),
         ]
@@ -147,7 +147,7 @@ class JobEndpoints:
         by_word = {
             word: sum(counts.get(state, 0) for state in states) for word, states in STATES_OF_WORD.items()
         }
-        return Response(200, _encode(wire.JobStats(**by_word, total=sum(by_word.values()))))
+        return Response(200, _encode(answers.JobStats(**by_word, total=sum(by_word.values()))))
 
     async def statuses(self, request: Request) -> Response:
         """Look up several jobs, in the order of the request."""
@@ -187,7 +187,7 @@ class JobEndpoints:
         rules.enforce()
         job_id = _job_id(request)
         old = await self._jobs.set_priority(request.principal, job_id, body.priority)
-        return Response(200, _encode(wire.PriorityChanged(job_id, old, body.priority)))
+        return Response(200, _encode(answers.PriorityChanged(job_id, old, body.priority)))
 
     async def history(self, request: Request) -> Response:
         """List what happened to a job, oldest first unless asked otherwise."""

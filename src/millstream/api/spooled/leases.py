@@ -8,9 +8,8 @@ from millstream.api.http.body import Body
 from millstream.api.http.disconnect import unless_disconnected
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.timestamps import format_timestamp
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
-from millstream.api.spooled.rules import Rules, json_text, without_controls
+from millstream.api.spooled import answers, requests
+from millstream.api.spooled.rules import Rules, json_text, size_bytes, without_controls
 from millstream.api.spooled.translate import claimed_job
 from millstream.domain import limits
 from millstream.domain.errors import (
@@ -28,14 +27,15 @@ from millstream.domain.errors import (
 from millstream.domain.ids import parse_id
 from millstream.domain.job import ClaimRequest, Completion, Failure, Lease, Renewal
 from millstream.domain.problems import message_of, problem_of
+from millstream.engine.engine import Engine
 
 _LEASE_SECONDS = 30
 
-_CLAIM = Body(wire.Claim)
-_COMPLETE = Body(wire.Complete)
-_FAIL = Body(wire.Fail)
-_RENEW = Body(wire.Renew)
-_SETTLE = Body(wire.Settle)
+_CLAIM = Body(requests.Claim)
+_COMPLETE = Body(requests.Complete)
+_FAIL = Body(requests.Fail)
+_RENEW = Body(requests.Renew)
+_SETTLE = Body(requests.Settle)
 _encode = msgspec.json.Encoder().encode
 _NOTHING_CLAIMED = Response(200, b'{"jobs":[]}')
 _SUCCESS = Response(200, b'{"success":true}')
@@ -58,7 +58,7 @@ class LeaseEndpoints:
                 summary="Claim up to 100 jobs of a queue, waiting up to 25 seconds for the first",
                 tag="jobs",
                 body=_CLAIM,
-                answers={200: wire.Claimed},
+                answers={200: answers.Claimed},
                 errors=(AccessDenied, Unavailable),
                 hot=True,
             ),
@@ -69,7 +69,7 @@ class LeaseEndpoints:
                 summary="Complete or fail up to 1,000 jobs, each by itself",
                 tag="jobs",
                 body=_SETTLE,
-                answers={200: wire.SettledAll},
+                answers={200: answers.SettledAll},
                 errors=(Unavailable,),
                 extension=True,
                 hot=True,
@@ -81,7 +81,7 @@ class LeaseEndpoints:
                 summary="Record that a job succeeded",
                 tag="jobs",
                 body=_COMPLETE,
-                answers={200: wire.Success},
+                answers={200: answers.Success},
                 errors=fenced,
                 hot=True,
             ),
@@ -92,7 +92,7 @@ class LeaseEndpoints:
                 summary="Record that an attempt failed",
                 tag="jobs",
                 body=_FAIL,
-                answers={200: wire.FailRecorded},
+                answers={200: answers.FailRecorded},
                 errors=fenced,
                 hot=True,
             ),
@@ -103,7 +103,7 @@ class LeaseEndpoints:
                 summary="Move the end of a lease",
                 tag="jobs",
                 body=_RENEW,
-                answers={200: wire.Renewed},
+                answers={200: answers.Renewed},
                 errors=fenced,
                 hot=True,
             ),
@@ -135,7 +135,7 @@ class LeaseEndpoints:
             jobs = await self._jobs.claim(request.principal, wish)
         if not jobs:
             return _NOTHING_CLAIMED
-        return Response(200, _encode(wire.Claimed([claimed_job(job) for job in jobs])))
+        return Response(200, _encode(answers.Claimed([claimed_job(job) for job in jobs])))
 
     async def complete(self, request: Request) -> Response:
         """Record a success."""
@@ -161,7 +161,7 @@ class LeaseEndpoints:
         failure = Failure(lease=lease, error=error, retry_in_seconds=body.retry_in_seconds)
         failed = await self._jobs.fail(request.principal, failure)
         delay = failed.retry_in_seconds
-        return Response(200, _encode(wire.FailRecorded(True, delay is not None, delay or 0)))
+        return Response(200, _encode(answers.FailRecorded(True, delay is not None, delay or 0)))
 
     async def renew(self, request: Request) -> Response:
         """Move the end of a lease."""
@@ -202,7 +202,7 @@ class LeaseEndpoints:
                 outcomes[index] = outcome if isinstance(outcome, MillstreamError) else None
         results = [_settled(item.job_id, outcome) for item, outcome in zip(body.items, outcomes, strict=True)]
         failures = sum(outcome is not None for outcome in outcomes)
-        return Response(200, _encode(wire.SettledAll(results, len(results) - failures, failures)))
+        return Response(200, _encode(answers.SettledAll(results, len(results) - failures, failures)))
 
 
 def _lease(job_id: str, worker_id: str, lease_id: str | None) -> Lease:
@@ -222,14 +222,14 @@ def _lease(job_id: str, worker_id: str, lease_id: str | None) -> Lease:
     )
 
 
-def _result(result: msgspec.Raw) -> str | None:
+def _result(result: requests.Opaque) -> str | None:
     text = json_text(result)
-    if text is not None and len(memoryview(result)) > limits.RESULT_BYTES_MAX:
+    if text is not None and size_bytes(result) > limits.RESULT_BYTES_MAX:
         raise PayloadTooLarge(f"The result is larger than {limits.RESULT_BYTES_MAX} bytes")
     return text
 
 
-def _check_items(body: wire.Settle) -> None:
+def _check_items(body: requests.Settle) -> None:
     """Raise InvalidShape for items that lack what their action needs."""
     problems: list[FieldProblem] = []
     for index, item in enumerate(body.items):
@@ -241,7 +241,7 @@ def _check_items(body: wire.Settle) -> None:
         raise InvalidShape(problems)
 
 
-def _settlement(item: wire.SettleItem, default_worker_id: str | None) -> Completion | Failure:
+def _settlement(item: requests.SettleItem, default_worker_id: str | None) -> Completion | Failure:
     rules = Rules()
     worker_id = default_worker_id if item.worker_id is None else item.worker_id
     rules.text("worker_id", worker_id, 1, limits.WORKER_ID_CHARS_MAX)
@@ -258,7 +258,7 @@ def _settlement(item: wire.SettleItem, default_worker_id: str | None) -> Complet
     return Completion(lease=lease, result=_result(item.result))
 
 
-def _settled(job_id: str, outcome: MillstreamError | None) -> wire.Settled:
+def _settled(job_id: str, outcome: MillstreamError | None) -> answers.Settled:
     if outcome is None:
-        return wire.Settled(job_id, True)
-    return wire.Settled(job_id, False, problem_of(type(outcome)).code, message_of(outcome))
+        return answers.Settled(job_id, True)
+    return answers.Settled(job_id, False, problem_of(type(outcome)).code, message_of(outcome))

@@ -4,17 +4,17 @@ import msgspec
 
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import Auth, Endpoint, Request, Response
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.rules import Rules
 from millstream.api.spooled.translate import issued_key, organization_body
 from millstream.domain.errors import Conflict
 from millstream.domain.tenant import is_valid_slug
+from millstream.engine.engine import Engine
 
 _NAME_CHARS_MIN = 3
 _NAME_CHARS_MAX = 100
 
-_CREATE = Body(wire.CreateOrganization)
+_CREATE = Body(requests.CreateOrganization)
 # The answer shows a secret that is never shown again.
 _NOT_STORED = ((b"cache-control", b"no-store"),)
 
@@ -35,7 +35,7 @@ class OrganizationEndpoints:
                 summary="Create an organization and its first API key",
                 tag="organizations",
                 body=_CREATE,
-                answers={201: wire.OrganizationCreated},
+                answers={201: answers.OrganizationCreated},
                 errors=(Conflict,),
                 auth=Auth.OPEN,
             )
@@ -58,5 +58,5 @@ class OrganizationEndpoints:
         tenant, key = await self._tenants.create(
             name=body.name.strip(), slug=body.slug, billing_email=body.billing_email
         )
-        answer = wire.OrganizationCreated(organization_body(tenant), issued_key(key))
+        answer = answers.OrganizationCreated(organization_body(tenant), issued_key(key))
         return Response(201, msgspec.json.encode(answer), _NOT_STORED)

@@ -22,19 +22,14 @@ _RETRY_UNAVAILABLE = (b"retry-after", b"1")
 _FEATURES_FROM_TIER = "starter"
 
 
-class QuotaDetails(Struct, omit_defaults=True):
-    """The limit that was hit, once more: some clients show `details` only."""
+class ProblemDetails(Struct, kw_only=True):
+    """The limit that was hit, once more, since some clients show `details` only; or when to come back."""
 
-    resource: str
-    current: int
-    limit: int
-    plan: str
-
-
-class RateDetails(Struct):
-    """When to come back."""
-
-    retry_after_seconds: int
+    resource: str | UnsetType = UNSET
+    current: int | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
+    plan: str | UnsetType = UNSET
+    retry_after_seconds: int | UnsetType = UNSET
 
 
 class ProblemBody(Struct, kw_only=True):
@@ -43,7 +38,7 @@ class ProblemBody(Struct, kw_only=True):
     code: str
     message: str
     error: str
-    details: list[FieldProblem] | QuotaDetails | RateDetails | UnsetType = UNSET
+    details: list[FieldProblem] | ProblemDetails | UnsetType = UNSET
     status: int | UnsetType = UNSET
     resource: str | UnsetType = UNSET
     feature: str | UnsetType = UNSET
@@ -76,7 +71,7 @@ def problem_response(error: MillstreamError, unrouted: bool = False) -> Response
     elif isinstance(error, PayloadTooLarge):
         _describe_size(body, error)
     elif isinstance(error, RateLimited):
-        body.details = RateDetails(error.retry_after_seconds)
+        body.details = ProblemDetails(retry_after_seconds=error.retry_after_seconds)
         headers = ((b"retry-after", b"%d" % error.retry_after_seconds),)
     elif isinstance(error, Unavailable):
         headers = (_RETRY_UNAVAILABLE,)
@@ -88,7 +83,9 @@ def _describe_quota(body: ProblemBody, error: QuotaExceeded) -> None:
     body.current = error.current
     body.limit = error.limit
     body.plan = error.plan
-    body.details = QuotaDetails(error.resource, error.current, error.limit, error.plan)
+    body.details = ProblemDetails(
+        resource=error.resource, current=error.current, limit=error.limit, plan=error.plan
+    )
     upgrade_to = plan_of(error.plan).upgrade_to
     if upgrade_to is not None:
         body.upgrade_to = upgrade_to

@@ -7,16 +7,16 @@ from millstream.api.http.body import Body
 from millstream.api.http.endpoint import NO_CONTENT, Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
 from millstream.api.http.timestamps import format_timestamp
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.rules import Rules, queue_in_path
 from millstream.api.spooled.translate import queue_config, queue_stats, queue_summary, settings_without_pause
 from millstream.domain import limits
 from millstream.domain.errors import AccessDenied, BadRequest, Conflict, NotFound, QuotaExceeded
 from millstream.domain.queue import QueueChange
+from millstream.engine.engine import Engine
 
-_CONFIGURE = Body(wire.ConfigureQueue)
-_PAUSE = Body(wire.PauseQueue, required=False)
+_CONFIGURE = Body(requests.ConfigureQueue)
+_PAUSE = Body(requests.PauseQueue, required=False)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,7 +40,7 @@ class QueueEndpoints:
                 handler=self.list,
                 summary="List configured queues",
                 tag="queues",
-                answers={200: list[wire.QueueSummary]},
+                answers={200: list[answers.QueueSummary]},
             ),
             Endpoint(
                 method="GET",
@@ -48,7 +48,7 @@ class QueueEndpoints:
                 handler=self.get,
                 summary="Get a queue's configuration",
                 tag="queues",
-                answers={200: wire.QueueConfig},
+                answers={200: answers.QueueConfig},
                 errors=(AccessDenied, BadRequest, NotFound),
             ),
             *(
@@ -59,7 +59,7 @@ class QueueEndpoints:
                     summary="Configure a queue; fields that are not given stay as they are",
                     tag="queues",
                     body=_CONFIGURE,
-                    answers={200: wire.QueueConfig},
+                    answers={200: answers.QueueConfig},
                     errors=configuring,
                 )
                 for configured in (f"{path}/config", path)
@@ -87,7 +87,7 @@ class QueueEndpoints:
                 handler=self.stats,
                 summary="Tell what a queue is doing",
                 tag="queues",
-                answers={200: wire.QueueStatsBody},
+                answers={200: answers.QueueStatsBody},
                 errors=(AccessDenied, BadRequest),
             ),
             Endpoint(
@@ -97,7 +97,7 @@ class QueueEndpoints:
                 summary="Stop claims from a queue",
                 tag="queues",
                 body=_PAUSE,
-                answers={200: wire.QueuePaused},
+                answers={200: answers.QueuePaused},
                 errors=(AccessDenied, BadRequest, QuotaExceeded),
             ),
             Endpoint(
@@ -106,7 +106,7 @@ class QueueEndpoints:
                 handler=self.resume,
                 summary="Let claims from a queue go on",
                 tag="queues",
-                answers={200: wire.QueueResumed},
+                answers={200: answers.QueueResumed},
                 errors=(AccessDenied, BadRequest, NotFound),
             ),
         ]
@@ -141,13 +141,13 @@ class QueueEndpoints:
         rules.text("reason", body.reason, 0, limits.PAUSE_REASON_CHARS_MAX)
         rules.enforce()
         paused = await self._queues.pause(request.principal, name, body.reason)
-        answer = wire.QueuePaused(paused.name, True, format_timestamp(paused.paused_at), paused.reason)
+        answer = answers.QueuePaused(paused.name, True, format_timestamp(paused.paused_at), paused.reason)
         return Response(200, _encode(answer))
 
     async def resume(self, request: Request) -> Response:
         """Let claims from a queue go on."""
         resumed = await self._queues.resume(request.principal, queue_in_path(request.parameters[0]))
-        return Response(200, _encode(wire.QueueResumed(resumed.name, True, resumed.paused_seconds)))
+        return Response(200, _encode(answers.QueueResumed(resumed.name, True, resumed.paused_seconds)))
 
     async def delete(self, request: Request) -> Response:
         """Delete a queue."""
@@ -157,7 +157,7 @@ class QueueEndpoints:
         return NO_CONTENT
 
 
-def _change(body: wire.ConfigureQueue) -> QueueChange:
+def _change(body: requests.ConfigureQueue) -> QueueChange:
     rules = Rules()
     rules.integer("max_retries", body.max_retries, 0, limits.MAX_RETRIES_MAX)
     rules.integer("default_timeout", body.default_timeout, 1, limits.TIMEOUT_SECONDS_MAX)

@@ -7,7 +7,6 @@ from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
-from millstream.api.spooled.engine import Engine
 from millstream.api.spooled.enqueue import EnqueueEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
 from millstream.api.spooled.leases import LeaseEndpoints
@@ -15,6 +14,7 @@ from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
+from millstream.engine.engine import Engine
 
 PREFIX = "/api/v1"
 

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 
 from millstream.api.http.timestamps import parse_timestamp
 from millstream.domain.errors import BadRequest, FieldProblem, InvalidField
@@ -76,18 +76,25 @@ class Rules:
             self.refuse(field, "must be an RFC 3339 timestamp", "INVALID_FORMAT")
         return parsed
 
-    def json_text(self, field: str, value: Raw, bytes_max: int) -> str | None:
+    def json_text(self, field: str, value: Raw | UnsetType, bytes_max: int) -> str | None:
         """Return the JSON text of an opaque value, None when it is absent or null."""
         text = json_text(value)
-        if text is not None and len(memoryview(value)) > bytes_max:
+        if text is not None and size_bytes(value) > bytes_max:
             self.refuse(field, f"must have at most {bytes_max} bytes of JSON", "TOO_LARGE")
         return text
 
 
-def json_text(value: Raw) -> str | None:
+def json_text(value: Raw | UnsetType) -> str | None:
     """Return `value` as text, None when it is absent or null."""
+    if isinstance(value, UnsetType):
+        return None
     text = str(value, "utf-8")
-    return None if text in {"", "null"} else text
+    return None if text == "null" else text
+
+
+def size_bytes(value: Raw | UnsetType) -> int:
+    """Return how many bytes of JSON `value` has."""
+    return 0 if isinstance(value, UnsetType) else len(memoryview(value))
 
 
 def queue_in_path(name: str) -> str:

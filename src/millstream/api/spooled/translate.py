@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from millstream.api.http.timestamps import format_optional, format_timestamp
-from millstream.api.spooled import wire
+from millstream.api.spooled import answers
 from millstream.domain.job import ClaimedJob, DependencyMode, Job, JobEvent, JobEventKind, JobState, JobStatus
 from millstream.domain.queue import Queue, QueueStats
 from millstream.domain.tenant import IssuedKey, Principal, Tenant
@@ -46,9 +46,9 @@ STATES_OF_WORD: dict[str, tuple[JobState, ...]] = {
 }
 
 
-def job_body(job: Job, principal: Principal) -> wire.JobBody:
+def job_body(job: Job, principal: Principal) -> answers.JobBody:
     """Return `job` with all its fields."""
-    return wire.JobBody(
+    return answers.JobBody(
         id=job.id,
         organization_id=principal.organization_id,
         queue_name=job.queue,
@@ -79,12 +79,12 @@ def job_body(job: Job, principal: Principal) -> wire.JobBody:
     )
 
 
-def job_summary(job: Job, *, with_payload: bool) -> wire.JobSummary:
+def job_summary(job: Job, *, with_payload: bool) -> answers.JobSummary:
     """Return `job` as a row of a list; `with_payload` adds payload and tags where they are objects.
 
     Some clients decode rows as whole jobs and stumble over anything but objects there.
     """
-    summary = wire.JobSummary(
+    summary = answers.JobSummary(
         id=job.id,
         queue_name=job.queue,
         status=_STATUS_WORDS[job.state],
@@ -108,9 +108,9 @@ def job_summary(job: Job, *, with_payload: bool) -> wire.JobSummary:
     return summary
 
 
-def job_status(status: JobStatus) -> wire.JobStatusBody:
+def job_status(status: JobStatus) -> answers.JobStatusBody:
     """Return the few facts of a batch look-up."""
-    return wire.JobStatusBody(
+    return answers.JobStatusBody(
         status.id,
         _STATUS_WORDS[status.state],
         status.queue,
@@ -120,9 +120,9 @@ def job_status(status: JobStatus) -> wire.JobStatusBody:
     )
 
 
-def claimed_job(job: ClaimedJob) -> wire.ClaimedJobBody:
+def claimed_job(job: ClaimedJob) -> answers.ClaimedJobBody:
     """Return a claimed job as its worker sees it."""
-    return wire.ClaimedJobBody(
+    return answers.ClaimedJobBody(
         id=job.id,
         queue_name=job.queue,
         status="processing",
@@ -137,9 +137,9 @@ def claimed_job(job: ClaimedJob) -> wire.ClaimedJobBody:
     )
 
 
-def history_event(event: JobEvent) -> wire.JobHistoryEvent:
+def history_event(event: JobEvent) -> answers.JobHistoryEvent:
     """Return an entry of a job's history."""
-    return wire.JobHistoryEvent(
+    return answers.JobHistoryEvent(
         id=event.id,
         job_id=event.job_id,
         event_type=_event_word(event.kind),
@@ -171,9 +171,9 @@ def _event_word(kind: JobEventKind) -> str:
             assert_never(kind)
 
 
-def queue_summary(queue: Queue) -> wire.QueueSummary:
+def queue_summary(queue: Queue) -> answers.QueueSummary:
     """Return a queue as a row of a list."""
-    return wire.QueueSummary(
+    return answers.QueueSummary(
         queue_name=queue.name,
         max_retries=queue.max_retries,
         default_timeout=queue.default_timeout_seconds,
@@ -182,9 +182,9 @@ def queue_summary(queue: Queue) -> wire.QueueSummary:
     )
 
 
-def queue_config(queue: Queue, principal: Principal) -> wire.QueueConfig:
+def queue_config(queue: Queue, principal: Principal) -> answers.QueueConfig:
     """Return a queue's configuration; while it is paused its settings say so."""
-    return wire.QueueConfig(
+    return answers.QueueConfig(
         id=queue.id,
         organization_id=principal.organization_id,
         queue_name=queue.name,
@@ -221,9 +221,9 @@ def settings_without_pause(text: str) -> str:
     return msgspec.json.encode(settings).decode()
 
 
-def queue_stats(stats: QueueStats) -> wire.QueueStatsBody:
+def queue_stats(stats: QueueStats) -> answers.QueueStatsBody:
     """Return what a queue is doing."""
-    return wire.QueueStatsBody(
+    return answers.QueueStatsBody(
         queue_name=stats.name,
         pending_jobs=stats.pending,
         processing_jobs=stats.processing,
@@ -235,10 +235,10 @@ def queue_stats(stats: QueueStats) -> wire.QueueStatsBody:
     )
 
 
-def worker_body(worker: Worker, principal: Principal) -> wire.WorkerBody:
+def worker_body(worker: Worker, principal: Principal) -> answers.WorkerBody:
     """Return a worker under the names of both generations of clients."""
     registered_at = format_timestamp(worker.registered_at)
-    return wire.WorkerBody(
+    return answers.WorkerBody(
         id=worker.id,
         organization_id=principal.organization_id,
         queue_name=worker.queue,
@@ -269,9 +269,9 @@ def worker_status(word: str | None) -> WorkerStatus:
 _WORKER_STATUSES = {status.name.lower(): status for status in WorkerStatus}
 
 
-def organization_body(tenant: Tenant) -> wire.OrganizationBody:
+def organization_body(tenant: Tenant) -> answers.OrganizationBody:
     """Return a tenant as an organization."""
-    return wire.OrganizationBody(
+    return answers.OrganizationBody(
         id=tenant.public_id,
         name=tenant.name,
         slug=tenant.slug,
@@ -284,9 +284,9 @@ def organization_body(tenant: Tenant) -> wire.OrganizationBody:
     )
 
 
-def issued_key(key: IssuedKey) -> wire.IssuedKeyBody:
+def issued_key(key: IssuedKey) -> answers.IssuedKeyBody:
     """Return a new API key with its secret."""
-    return wire.IssuedKeyBody(key.id, key.secret, key.name, format_timestamp(key.created_at))
+    return answers.IssuedKeyBody(key.id, key.secret, key.name, format_timestamp(key.created_at))
 
 
 def _optional_raw(text: str | None) -> Raw | None:

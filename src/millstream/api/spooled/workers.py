@@ -7,16 +7,16 @@ import msgspec
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import NO_CONTENT, Endpoint, Request, Response
 from millstream.api.http.settings import HttpSettings
-from millstream.api.spooled import wire
-from millstream.api.spooled.engine import Engine
+from millstream.api.spooled import answers, requests
 from millstream.api.spooled.rules import HOSTNAME, WORKER_ID, Rules
 from millstream.api.spooled.translate import worker_body, worker_status
 from millstream.domain import limits
 from millstream.domain.errors import AccessDenied, Conflict, NotFound, QuotaExceeded
 from millstream.domain.worker import NewWorker
+from millstream.engine.engine import Engine
 
-_REGISTER = Body(wire.RegisterWorker)
-_HEARTBEAT = Body(wire.WorkerHeartbeat)
+_REGISTER = Body(requests.RegisterWorker)
+_HEARTBEAT = Body(requests.WorkerHeartbeat)
 _encode = msgspec.json.Encoder().encode
 _SUCCESS = Response(200, b'{"success":true}')
 
@@ -39,7 +39,7 @@ class WorkerEndpoints:
                 summary="Register a worker, or come back as one",
                 tag="workers",
                 body=_REGISTER,
-                answers={201: wire.WorkerRegistered},
+                answers={201: answers.WorkerRegistered},
                 errors=(AccessDenied, Conflict, QuotaExceeded),
             ),
             Endpoint(
@@ -48,7 +48,7 @@ class WorkerEndpoints:
                 handler=self.list,
                 summary="List workers, the latest heartbeat first",
                 tag="workers",
-                answers={200: list[wire.WorkerBody]},
+                answers={200: list[answers.WorkerBody]},
             ),
             Endpoint(
                 method="GET",
@@ -56,7 +56,7 @@ class WorkerEndpoints:
                 handler=self.get,
                 summary="Get a worker",
                 tag="workers",
-                answers={200: wire.WorkerBody},
+                answers={200: answers.WorkerBody},
                 errors=(NotFound,),
             ),
             Endpoint(
@@ -66,7 +66,7 @@ class WorkerEndpoints:
                 summary="Tell that a worker is alive",
                 tag="workers",
                 body=_HEARTBEAT,
-                answers={200: wire.Success},
+                answers={200: answers.Success},
                 errors=(NotFound,),
             ),
             *(
@@ -88,7 +88,7 @@ class WorkerEndpoints:
         worker = _new_worker(_REGISTER.read(request.body))
         registered = await self._workers.register(request.principal, worker)
         settings = self._settings
-        answer = wire.WorkerRegistered(
+        answer = answers.WorkerRegistered(
             registered.id, registered.queue, settings.lease_seconds, settings.heartbeat_seconds
         )
         return Response(201, _encode(answer))
@@ -132,7 +132,7 @@ def _worker_id(request: Request) -> str:
     return worker_id
 
 
-def _new_worker(body: wire.RegisterWorker) -> NewWorker:
+def _new_worker(body: requests.RegisterWorker) -> NewWorker:
     rules = Rules()
     rules.queue_name("queue_name", body.queue_name)
     rules.text("hostname", body.hostname, 1, limits.HOSTNAME_CHARS_MAX)

@@ -26,7 +26,8 @@ class EngineWorkload:
         self._job = NewJob(queue=plan.queue, payload=PAYLOAD.decode())
 
     async def prepare(self) -> None:
-        await self._app.start()
+        # The loops run in the server beside this process.
+        await self._app.start(loops=False)
         self._principal = await self._app.engine.credentials.authenticate(self._plan.api_key)
 
     async def run(self, seconds: float, recorder: Recorder) -> None:

@@ -31,9 +31,9 @@ class AsyncQueues:
         rate_limit: int | None = None,
         enabled: bool | None = None,
         settings: object = None,
-        retry_initial_seconds: float | None = None,
+        retry_initial_seconds: int | None = None,
         retry_factor: float | None = None,
-        retry_max_seconds: float | None = None,
+        retry_max_seconds: int | None = None,
     ) -> Queue:
         """Create a queue's configuration or change what is given of it; the rest is kept.
 

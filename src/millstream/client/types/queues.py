@@ -25,9 +25,9 @@ class Queue(QueueSummary, frozen=True, kw_only=True):
     settings: JsonValue
     created_at: datetime
     updated_at: datetime
-    retry_initial_seconds: float | None = None
+    retry_initial_seconds: int | None = None
     retry_factor: float | None = None
-    retry_max_seconds: float | None = None
+    retry_max_seconds: int | None = None
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

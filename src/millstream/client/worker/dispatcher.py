@@ -20,6 +20,9 @@ logger = logging.getLogger("millstream.worker")
 # Contract: spooled-jobs 3.11.
 CLAIM_JOBS_MAX = 100
 
+# Contract: spooled-jobs 3.12. Checked here, since a server may hang up in the middle of a body that is too long.
+RESULT_BYTES_MAX = 1024 * 1024
+
 # Finished jobs that may wait for their settlement before no more are claimed.
 BACKLOG_MAX = 2000
 
@@ -208,9 +211,12 @@ def _completion(job: RunningJob, result: object) -> Settlement:
     if result is None:
         return Complete(claimed.id, claimed.lease_id)
     try:
-        return Complete(claimed.id, claimed.lease_id, msgspec.Raw(msgspec.json.encode(result)))
+        encoded = msgspec.json.encode(result)
     except (TypeError, ValueError, RecursionError) as error:
         return _failure(job, f"the handler's result is no JSON: {error}")
+    if len(encoded) > RESULT_BYTES_MAX:
+        return _failure(job, f"the handler's result has {len(encoded)} bytes, {RESULT_BYTES_MAX} at most")
+    return Complete(claimed.id, claimed.lease_id, msgspec.Raw(encoded))
 
 
 def _failure(job: RunningJob, text: str, retry_in_seconds: int | None = None) -> Fail:

@@ -1,0 +1,274 @@
+"""What every suite stands on: a real server in a process of its own, real databases, fresh tenants."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from msgspec import Struct
+
+from millstream.domain.clock import SteeredClock
+from millstream.domain.tenant import PLANS, Principal
+from millstream.embedded import EmbeddedServer
+from millstream.embedded.binaries import find_binaries
+from millstream.engine.credentials import make_key
+from millstream.engine.engine import Engine, open_engine
+from millstream.store import installation, migrations, tenants
+from millstream.store.database import Database, Roles
+from millstream.store.tenants import NewTenant
+
+STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+TEMPLATE = "millstream_template"
+
+
+class LiveServer(Struct, frozen=True, kw_only=True):
+    """A `millstream serve` process."""
+
+    url: str
+    api_key: str
+    admin_key: str
+    organization_id: str
+    metrics_url: str
+    data_dir: Path
+    dsn: str
+    pid: int
+
+
+class LiveTenant(Struct, frozen=True, kw_only=True):
+    """A tenant of a live server, with an unrestricted key."""
+
+    url: str
+    api_key: str
+    organization_id: str
+    tenant_id: int
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LiveServer]:
+    """A live server on an embedded PostgreSQL of its own, shared by the tests of one process."""
+    data_dir = Path(tempfile.mkdtemp(prefix="millstream-test-", dir=_reachable_directory()))
+    log = (data_dir / "serve.log").open("wb")
+    command = [sys.executable, "-m", "millstream", "serve", "--data-dir", str(data_dir), "--json"]
+    command += ["--port", "0", "--grpc-port", "0", "--metrics-port", "0", "--processes", _processes()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        yield _describe(process, data_dir)
+    finally:
+        process.terminate()
+        process.wait(60)
+        log.close()
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _processes() -> str:
+    return os.environ.get("MILLSTREAM_TEST_PROCESSES", "1")
+
+
+def _reachable_directory() -> str | None:
+    # PostgreSQL runs as another user when the tests run as root: its directory must not be below a private one.
+    return "/tmp" if os.geteuid() == 0 else None  # noqa: S108
+
+
+def _describe(process: "subprocess.Popen[str]", data_dir: Path) -> LiveServer:
+    assert process.stdout is not None
+    # The server says one line when it answers; the end of the stream says that it gave up.
+    line = process.stdout.readline()
+    if not line:
+        pytest.fail((data_dir / "serve.log").read_text()[-4000:])
+    said = json.loads((data_dir / "credentials.json").read_text())
+    dsn = subprocess.run(
+        [sys.executable, "-m", "millstream", "db", "url", "--data-dir", str(data_dir), "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return LiveServer(
+        url=said["url"],
+        api_key=said["api_key"],
+        admin_key=said["admin_key"],
+        organization_id=said["organization_id"],
+        metrics_url=said["metrics_url"],
+        data_dir=data_dir,
+        dsn=json.loads(dsn.stdout)["url"],
+        pid=process.pid,
+    )
+
+
+@pytest.fixture
+def make_tenant(server: LiveServer) -> Callable[..., LiveTenant]:
+    """Make a tenant of the live server: `make_tenant(plan_tier="free", queues=("a",))`."""
+
+    def make(*, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)) -> LiveTenant:
+        return _run_apart(_create_live_tenant(server, plan_tier, queues))
+
+    return make
+
+
+@pytest.fixture
+def tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
+    """A fresh tenant with the top plan."""
+    return make_tenant()
+
+
+@pytest.fixture
+def free_tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
+    """A fresh tenant with the free plan."""
+    return make_tenant(plan_tier="free")
+
+
+def _run_apart(coroutine: Coroutine[object, object, LiveTenant]) -> LiveTenant:
+    # In a thread of its own: the test's own event loop may be running.
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, coroutine).result()
+
+
+async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[str, ...]) -> LiveTenant:
+    async with installation.direct_session(server.dsn) as session:
+        pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
+        # A cheap hash: the strength of bcrypt is not what these tests are about.
+        key = await make_key(pepper, live=False, cost=4)
+        public_id = str(uuid4())
+        created = await tenants.create_tenant(
+            session,
+            NewTenant(
+                public_id=public_id,
+                slug=f"t-{secrets.token_hex(8)}",
+                name="Test tenant",
+                plan_tier=plan_tier,
+                billing_email=None,
+                webhook_token=secrets.token_urlsafe(32),
+                key_id=uuid4(),
+                key_name="test",
+                key_prefix=key.prefix,
+                key_digest=key.digest,
+                key_hash=key.hash,
+            ),
+        )
+        assert created is not None
+        if queues != ("*",):
+            await session.run(
+                "update millstream.api_keys set queues = $2 where tenant_id = $1", created.id, list(queues)
+            )
+    return LiveTenant(url=server.url, api_key=key.secret, organization_id=public_id, tenant_id=created.id)
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    """A PostgreSQL server of the tests' own, with a migrated template database."""
+
+    superuser_dsn: str
+    template_dsn: str
+    dsn_of: Callable[[str], str]
+    pid: int
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server shared by the tests of one process; `MILLSTREAM_POSTGRES_BIN_DIR` names another build."""
+    data_dir = Path(tempfile.mkdtemp(prefix="millstream-test-", dir=_reachable_directory()))
+    configured = os.environ.get("MILLSTREAM_POSTGRES_BIN_DIR")
+    binaries = find_binaries(Path(configured) if configured else None)
+    with ThreadPoolExecutor(1) as executor:
+        loop = asyncio.new_event_loop()
+        embedded = executor.submit(
+            loop.run_until_complete, EmbeddedServer.open(data_dir, binaries=binaries)
+        ).result()
+        try:
+            executor.submit(loop.run_until_complete, _make_template(embedded)).result()
+            yield Cluster(
+                superuser_dsn=embedded.dsn(),
+                template_dsn=embedded.dsn(database=TEMPLATE),
+                dsn_of=lambda database: embedded.dsn(user=installation.EMBEDDED_LOGIN, database=database),
+                pid=embedded.pid,
+            )
+        finally:
+            executor.submit(loop.run_until_complete, embedded.close()).result()
+            loop.close()
+            shutil.rmtree(data_dir, ignore_errors=True)
+
+
+async def _make_template(embedded: EmbeddedServer) -> None:
+    roles = Roles()
+    await installation.create_embedded_database(embedded.dsn(), roles)
+    dsn = embedded.dsn(user=installation.EMBEDDED_LOGIN, database=installation.EMBEDDED_DATABASE)
+    async with installation.direct_session(dsn) as session:
+        await migrations.lock(session)
+        await installation.migrate(session, roles)
+    async with installation.direct_session(embedded.dsn()) as session:
+        await session.run(f"alter database {installation.EMBEDDED_DATABASE} rename to {TEMPLATE}")
+
+
+@pytest.fixture
+async def database_dsn(cluster: Cluster) -> AsyncIterator[str]:
+    """A fresh migrated database."""
+    name = f"test_{secrets.token_hex(6)}"
+    async with installation.direct_session(cluster.superuser_dsn) as session:
+        await session.run(f"create database {name} template {TEMPLATE}")
+    yield cluster.dsn_of(name)
+    async with installation.direct_session(cluster.superuser_dsn) as session:
+        await session.run(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def database(database_dsn: str) -> AsyncIterator[Database]:
+    """Connections to a fresh migrated database."""
+    opened = await Database.open(database_dsn, min_size=1, max_size=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def clock() -> SteeredClock:
+    """A clock that the test moves."""
+    return SteeredClock(STARTED_AT)
+
+
+@pytest.fixture
+async def engine(database: Database, database_dsn: str, clock: SteeredClock) -> AsyncIterator[Engine]:
+    """An engine without loops, on a fresh database, with a steered clock."""
+    opened = await open_engine(database, direct=lambda: installation.direct_session(database_dsn), clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def principal(engine: Engine) -> Principal:
+    """An unrestricted principal of a fresh tenant with the top plan."""
+    return await make_principal(engine)
+
+
+async def make_principal(engine: Engine, *, plan_tier: str = "enterprise") -> Principal:
+    """Make a tenant in the engine's database and return a principal of it."""
+    async with engine.context.database.session() as session:
+        created = await tenants.create_tenant(
+            session,
+            NewTenant(
+                public_id=str(uuid4()),
+                slug=f"t-{secrets.token_hex(8)}",
+                name="Test tenant",
+                plan_tier=plan_tier,
+                billing_email=None,
+                webhook_token="",
+                key_id=uuid4(),
+                key_name="test",
+                key_prefix="sk_test_",
+                key_digest=secrets.token_bytes(32),
+                key_hash="",
+            ),
+        )
+    assert created is not None
+    return Principal(
+        tenant_id=created.id,
+        organization_id=created.public_id,
+        api_key_id=uuid4(),
+        plan=PLANS[plan_tier],
+    )
