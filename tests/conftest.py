@@ -66,6 +66,8 @@ def server() -> Iterator[LiveServer]:
     finally:
         process.terminate()
         process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
         log.close()
         shutil.rmtree(data_dir, ignore_errors=True)
 

@@ -49,6 +49,24 @@ def test_the_shell_reads_standard_input(server: ServerProcess) -> None:
     assert "42" in done.stdout
 
 
+def test_the_shell_makes_no_database_where_there_is_none(place: Path) -> None:
+    done = run_command("db", "shell", "-c", "select 1", "--data-dir", str(place / "data"))
+    assert done.returncode == 1
+    assert "there is no database in" in done.stderr
+    assert not (place / "data").exists()
+
+
+def test_the_shell_starts_a_stopped_database_and_stops_it_again(place: Path) -> None:
+    data_dir = str(place / "data")
+    assert run_command("db", "migrate", "--data-dir", data_dir).returncode == 0
+    done = run_command(
+        *("db", "shell", "--json", "--data-dir", data_dir),
+        *("-c", "select count(*) as tenants from millstream.tenants"),
+    )
+    assert json.loads(done.stdout) == [{"tenants": "1"}]
+    assert find_postmaster(place / "data" / "postgres") is None
+
+
 def test_broken_sql_is_a_failure(server: ServerProcess) -> None:
     done = run_command("db", "shell", "-c", "selekt", "--data-dir", str(server.data_dir))
     assert done.returncode == 1

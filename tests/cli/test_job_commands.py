@@ -118,7 +118,7 @@ def test_deleting_jobs_with_their_queue_wants_a_yes(ask: Ask, queue: str) -> Non
 def test_tables_are_for_people(show: Callable[..., str], queue: str) -> None:
     show("queue", "configure", queue, "--max-retries", "1")
     job_id = show("job", "enqueue", queue, "{}").strip()
-    assert job_id[:8] in show("job", "list", "--queue", queue)
+    assert job_id in show("job", "list", "--queue", queue)
     assert queue in show("queue", "list")
     assert "No jobs." in show("job", "list", "--queue", f"{queue}-other")
     assert job_id in show("job", "get", job_id)

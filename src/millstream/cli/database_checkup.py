@@ -15,6 +15,7 @@ _MAJOR_MIN, _MAJOR_MAX = 15, 18
 _NAPTIME_SECONDS_MAX = 15
 _CONNECTIONS_MIN = 50
 _SKEW_SECONDS_MAX = 5.0
+_REMEDY = "Check DATABASE_URL, and that PostgreSQL runs and lets this user in."
 
 
 async def check_database(dsn: str) -> AsyncIterator[Finding]:
@@ -23,9 +24,13 @@ async def check_database(dsn: str) -> AsyncIterator[Finding]:
         async with direct_session(dsn) as session:
             for finding in await _findings(session):
                 yield finding
-    except (MillstreamError, ValueError) as error:
-        message = error.message if isinstance(error, MillstreamError) else "the address cannot be read"
-        yield fail("database", message, "Check DATABASE_URL, and that PostgreSQL runs and lets this user in.")
+    except MillstreamError as error:
+        yield fail("database", error.message, _REMEDY)
+    except ValueError:
+        # Its text may quote the address.
+        yield fail("database", "the address cannot be read", _REMEDY)
+    except Exception as error:  # noqa: BLE001  (whatever else the database refuses with is what is looked for)
+        yield fail("database", str(error), _REMEDY)
 
 
 async def _findings(session: Session) -> list[Finding]:

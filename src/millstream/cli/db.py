@@ -145,9 +145,12 @@ async def _reachable(settings: Config, user: str) -> AsyncGenerator[str]:
     if external is not None:
         yield external.reveal()
         return
-    server = await EmbeddedServer.open(
-        _embedded_place(settings), binaries=find_binaries(settings.database.postgres_bin_dir)
-    )
+    place = _embedded_place(settings)
+    if not (place / "postgres").exists():
+        raise CommandFailed(
+            f"there is no database in {place}", f"Make it: millstream serve --data-dir {place}"
+        )
+    server = await EmbeddedServer.open(place, binaries=find_binaries(settings.database.postgres_bin_dir))
     try:
         yield server.dsn(user=user, database=EMBEDDED_DATABASE)
     finally:

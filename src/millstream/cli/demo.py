@@ -164,7 +164,6 @@ async def _check(
 ) -> Report:
     checking = progress.add_task("checked", total=expected)
     turn = asyncio.Semaphore(_CONCURRENCY)
-
     problems: list[str] = []
 
     async def check(job_id: str, path: Path) -> Job:
@@ -182,8 +181,8 @@ async def _check(
         for job in jobs
         if job.completed_at is not None
     ]
-    # Needs two points at least; a single job is its own median.
-    percentiles = statistics.quantiles([*latencies, *latencies], n=100, method="inclusive")
+    # Two points are needed at least; a single job is its own median.
+    percentiles = statistics.quantiles([*latencies, *latencies] or [0, 0], n=100, method="inclusive")
     return Report(
         jobs=expected,
         correct=len(jobs) - len(problems),

@@ -22,5 +22,9 @@ def explained() -> Generator[None]:
         raise CommandFailed(
             message, remedy or "millstream doctor checks this machine and says what to do."
         ) from error
-    except PermissionError as error:
-        raise CommandFailed(f"{error.filename}: permission denied", "Run as the user who owns it.") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandFailed(
+            str(error), "millstream doctor checks this machine and says what to do."
+        ) from error

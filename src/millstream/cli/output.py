@@ -1,5 +1,6 @@
 """What commands print: for people on a terminal, or one JSON value for programs."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
@@ -14,7 +15,10 @@ Json = Annotated[
     bool, Parameter(name="--json", negative=(), help="Print one JSON value instead of text for people.")
 ]
 
-console = Console(highlight=False)
+# A pipe has no width: what goes into one must not be cut to that of an imagined terminal.
+_PIPE_COLUMNS = 1_000
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 error_console = Console(stderr=True, highlight=False)
 
 
@@ -35,7 +39,10 @@ def print_error(message: str, remedy: str | None, *, as_json: bool = False) -> N
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Print `rows` under `columns`; `empty` says that there are none."""
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, name in enumerate(columns):
+        # The first one identifies the row: it is copied into the next command.
+        table.add_column(name, no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     if table.row_count:

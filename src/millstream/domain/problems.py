@@ -25,6 +25,7 @@ from millstream.domain.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from millstream.domain.tenant import plan_of
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -87,10 +88,23 @@ def problem_of(kind: type[MillstreamError]) -> Problem:
 
 
 def message_of(error: MillstreamError) -> str:
-    """Return the text that a client may read about `error`."""
+    """Return the text that a client may read about `error`.
+
+    Clients recognise a quota by the words "limit reached". Contract: spooled-jobs 1.10, spooled-tenancy 7.3.
+    """
     if problem_of(type(error)).fixed_text:
         return (type(error).__doc__ or "").splitlines()[0]
+    if isinstance(error, QuotaExceeded):
+        return _quota_message(error)
     return error.message
+
+
+def _quota_message(error: QuotaExceeded) -> str:
+    message = error.message
+    if error.resource == "jobs_per_day":
+        message = f"Daily job limit reached ({error.current}/{error.limit})"
+    upgrade_to = plan_of(error.plan).upgrade_to
+    return message if upgrade_to is None else f"{message}. Upgrade to {upgrade_to} for higher limits."
 
 
 def problems_table() -> str:

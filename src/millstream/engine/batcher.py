@@ -98,6 +98,7 @@ class Batcher(Generic[R, A]):
         self._in_flight_keys: set[Hashable] = set()
         self._poisons: dict[int, tuple[int, float]] = {}
         self._closing = False
+        self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -125,7 +126,7 @@ class Batcher(Generic[R, A]):
             or self._waiting_bytes + size_bytes > self._queue_bytes_max
         ):
             raise Overloaded
-        request: _Request[R, A] = _Request(tenant_id, rows, size_bytes, asyncio.get_running_loop().create_future())
+        request: _Request[R, A] = _Request(tenant_id, rows, size_bytes, self._loop.create_future())
         queue = self._queues.get(tenant_id)
         if queue is None:
             queue = self._queues[tenant_id] = deque()

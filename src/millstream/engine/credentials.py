@@ -32,22 +32,38 @@ class NewKey(Struct, frozen=True):
     hash: str
 
 
+class _Belief(Struct, frozen=True):
+    """A principal, from when on it is looked up anew, and until when it is believed meanwhile."""
+
+    principal: Principal
+    refresh_at: float
+    ends_at: float
+
+
 class Credentials:
     """Turns the secret of an API key into the principal that it acts for."""
 
     def __init__(self, context: Context, *, pepper: bytes) -> None:
         self._context = context
         self._pepper = pepper
-        self._believed: dict[str, tuple[float, Principal]] = {}
+        self._beliefs: dict[str, _Belief] = {}
+        self._look_ups: dict[str, asyncio.Task[Principal]] = {}
         # Digests whose secret passed bcrypt in this process: it need not be asked twice.
         self._verified: dict[bytes, str] = {}
 
     def cached(self, secret: str) -> Principal | None:
         """Return the principal of a secret that was checked a moment ago."""
-        found = self._believed.get(secret)
-        if found is None or found[0] < time.monotonic():
+        belief = self._beliefs.get(secret)
+        if belief is None:
             return None
-        return found[1]
+        now = time.monotonic()
+        if now < belief.refresh_at:
+            return belief.principal
+        if now >= belief.ends_at:
+            return None
+        # Looked up beside the requests that go on meanwhile.
+        self._look_up_once(secret)
+        return belief.principal
 
     async def authenticate(self, secret: str) -> Principal:
         """Return the principal that `secret` acts for. Raises AuthenticationFailed. Contract: spooled-tenancy 1.2."""
@@ -56,15 +72,32 @@ class Credentials:
             return principal
         if len(secret) > SECRET_CHARS_MAX or not secret.isascii():
             raise AuthenticationFailed
+        # One caller that leaves does not take the look-up from the others that wait for it.
+        return await asyncio.shield(self._look_up_once(secret))
+
+    def _look_up_once(self, secret: str) -> "asyncio.Task[Principal]":
+        task = self._look_ups.get(secret)
+        if task is None:
+            task = self._look_ups[secret] = asyncio.create_task(self._look_up(secret), name="look up API key")
+            task.add_done_callback(lambda done: self._end_look_up(secret, done))
+        return task
+
+    def _end_look_up(self, secret: str, task: "asyncio.Task[Principal]") -> None:
+        del self._look_ups[secret]
+        # Nobody may be waiting: its failure is then told to the next caller, by a look-up of its own.
+        if not task.cancelled():
+            task.exception()
+
+    async def _look_up(self, secret: str) -> Principal:
         digest = digest_of(secret, self._pepper)
         async with self._context.database.session() as session:
             key = await tenants.find_api_key(session, digest, self._context.now())
         if key is None or not key.is_active or (key.expires_in_seconds is not None and key.expires_in_seconds <= 0):
-            self._believed.pop(secret, None)
+            self._beliefs.pop(secret, None)
             raise AuthenticationFailed
         await self._verify(secret, digest, key)
         principal = _principal_of(key)
-        self._remember(secret, principal, key)
+        self._believe(secret, principal, key)
         return principal
 
     async def _verify(self, secret: str, digest: bytes, key: StoredKey) -> None:
@@ -76,13 +109,14 @@ class Credentials:
             self._verified.clear()
         self._verified[digest] = key.hash
 
-    def _remember(self, secret: str, principal: Principal, key: StoredKey) -> None:
-        if len(self._believed) >= REMEMBERED_KEYS_MAX:
-            self._believed.clear()
+    def _believe(self, secret: str, principal: Principal, key: StoredKey) -> None:
+        if len(self._beliefs) >= REMEMBERED_KEYS_MAX:
+            self._beliefs.clear()
         seconds = BELIEVED_SECONDS
         if key.expires_in_seconds is not None:
             seconds = min(seconds, key.expires_in_seconds)
-        self._believed[secret] = (time.monotonic() + seconds, principal)
+        now = time.monotonic()
+        self._beliefs[secret] = _Belief(principal, now + seconds / 2, now + seconds)
 
 
 def digest_of(secret: str, pepper: bytes) -> bytes:

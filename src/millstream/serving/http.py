@@ -8,6 +8,8 @@ from collections.abc import Generator
 import uvicorn
 from starlette.types import ASGIApp
 
+from millstream.serving.http_protocol import HttpProtocol
+
 # Longer than the minute of most proxies and load balancers: the side that waits shorter should be the one that
 # closes, or a request meets a connection that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
@@ -24,7 +26,7 @@ class HttpListener:
         self._server = _Server(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=HttpProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

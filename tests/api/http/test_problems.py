@@ -106,6 +106,12 @@ def test_a_quota_names_its_numbers_at_the_top_and_carries_no_retry_after():
     }
 
 
+def test_the_daily_cap_has_words_of_its_own():
+    error = QuotaExceeded("jobs_per_day", current=1000, limit=1000, plan="free")
+
+    assert message_of(error) == "Daily job limit reached (1000/1000). Upgrade to starter for higher limits."
+
+
 def test_the_top_plan_has_nothing_to_upgrade_to():
     assert "upgrade_to" not in body_of(QuotaExceeded("queues", current=2, limit=2, plan="enterprise"))
 

@@ -35,7 +35,7 @@ class Narrowed:
     api: Api
     mine: str
     other: str
-    running: JsonObject
+    running: list[JsonObject]
     dead: str
     worker: str
 
@@ -46,7 +46,7 @@ def narrowed(http: httpx2.Client, server: LiveServer, tenant: LiveTenant) -> Nar
     answered(api.put("/queues/admin/config", {}))
     answered(api.put("/queues/emails/config", {}))
     dead = api.dead("admin")
-    running = api.running("admin")
+    running = [api.running("admin") for _ in range(4)]
     other = api.enqueue("admin")
     mine = api.enqueue("emails")
     worker = answered(api.post("/workers/register", {"queue_name": "admin", "hostname": "h"}), 201)["id"]
@@ -108,30 +108,42 @@ def test_no_names_or_a_star_are_all_queues(
     Api(http, tenant.url, tenant.api_key).enqueue("anything")
 
 
-def test_objects_of_other_queues_are_missing_and_lists_leave_them_out(narrowed: Narrowed) -> None:
-    api, other, running = narrowed.api, narrowed.other, narrowed.running
-    for method, path, body in (
-        ("GET", f"/jobs/{other}", None),
-        ("GET", f"/jobs/{other}/history", None),
-        ("DELETE", f"/jobs/{other}", None),
-        ("PUT", f"/jobs/{other}/priority", {"priority": 1}),
-        ("POST", f"/jobs/{other}/progress", {"progress": 1}),
-        ("POST", f"/jobs/{running['id']}/complete", {"worker_id": WORKER}),
-        ("POST", f"/jobs/{running['id']}/fail", {"worker_id": WORKER, "error": "e"}),
-        ("POST", f"/jobs/{running['id']}/heartbeat", {"worker_id": WORKER}),
-        ("GET", f"/workers/{narrowed.worker}", None),
-        ("POST", f"/workers/{narrowed.worker}/heartbeat", {"current_jobs": 0}),
-        ("POST", f"/workers/{narrowed.worker}/deregister", None),
-    ):
-        refused(api.call(method, path, body), 404, "NOT_FOUND")
-    refused(api.post(f"/jobs/{narrowed.dead}/retry"), 409, "CONFLICT")
-    items = [{"job_id": running["id"], "lease_id": running["lease_id"], "action": "complete"}]
-    settled = answered(api.post("/jobs/settle", {"worker_id": WORKER, "items": items}))
-    assert settled["results"][0]["code"] == "NOT_FOUND"
+def test_objects_of_other_queues_are_missing(narrowed: Narrowed) -> None:
+    api, other, dead = narrowed.api, narrowed.other, narrowed.dead
+    completed, failed, renewed, settled = (job["id"] for job in narrowed.running)
+    answers = {
+        (method, path): api.call(method, path, body)
+        for method, path, body in (
+            ("GET", f"/jobs/{other}", None),
+            ("GET", f"/jobs/{other}/history", None),
+            ("DELETE", f"/jobs/{other}", None),
+            ("PUT", f"/jobs/{other}/priority", {"priority": 1}),
+            ("POST", f"/jobs/{other}/progress", {"progress": 1}),
+            ("GET", f"/jobs/{dead}", None),
+            ("POST", f"/jobs/{completed}/complete", {"worker_id": WORKER}),
+            ("POST", f"/jobs/{failed}/fail", {"worker_id": WORKER, "error": "e"}),
+            ("POST", f"/jobs/{renewed}/heartbeat", {"worker_id": WORKER}),
+            ("GET", f"/workers/{narrowed.worker}", None),
+            ("POST", f"/workers/{narrowed.worker}/heartbeat", {"current_jobs": 0}),
+            ("POST", f"/workers/{narrowed.worker}/deregister", None),
+            ("DELETE", f"/workers/{narrowed.worker}", None),
+        )
+    }
+    assert {call: answer.status_code for call, answer in answers.items() if answer.status_code != 404} == {}
+    for answer in answers.values():
+        refused(answer, 404, "NOT_FOUND")
+    refused(api.post(f"/jobs/{dead}/retry"), 409, "CONFLICT")
+    items = [{"job_id": settled, "action": "complete"}]
+    batch = answered(api.post("/jobs/settle", {"worker_id": WORKER, "items": items}))
+    assert [(result["success"], result.get("code")) for result in batch["results"]] == [(False, "NOT_FOUND")]
+
+
+def test_lists_counts_and_sets_leave_other_queues_out(narrowed: Narrowed) -> None:
+    api = narrowed.api
     assert [row["id"] for row in answered(api.get("/jobs"))] == [narrowed.mine]
     assert answered(api.get("/jobs/stats"))["total"] == 1
     assert answered(api.get("/jobs/dlq")) == []
-    asked = answered(api.get("/jobs/status", ids=f"{other},{narrowed.mine},{narrowed.dead}"))
+    asked = answered(api.get("/jobs/status", ids=f"{narrowed.other},{narrowed.mine},{narrowed.dead}"))
     assert [row["id"] for row in asked] == [narrowed.mine]
     assert [row["queue_name"] for row in answered(api.get("/queues"))] == ["emails"]
     assert answered(api.get("/workers")) == []

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -24,7 +25,7 @@ from millstream.api.http.headers import (
     is_json,
     request_id_of,
 )
-from millstream.api.http.router import Router
+from millstream.api.http.router import Route, Router
 from millstream.api.http.settings import HttpSettings
 from millstream.domain.errors import (
     InternalError,
@@ -38,8 +39,15 @@ from millstream.domain.errors import (
 Observe = Callable[[str, str, int, float], None]
 """Told of every answer: method, path template (empty: no such path), status, seconds."""
 
+Whole = Callable[[bytes, bytes], None]
+"""Sends status line and header lines, then a body, in one piece."""
+
+_WHOLE_ANSWER = "millstream.answer"
+_NO_EXTENSIONS: Mapping[str, Whole] = {}
+_STATUS_LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _GZIP_BYTES_MIN = 1024
 _CLOSE = (b"connection", b"close")
+_NEVER_SERVED = frozenset({"TRACE", "CONNECT"})
 _log = structlog.get_logger(__name__)
 
 
@@ -83,38 +91,42 @@ class Dispatcher:
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         request_id = request_id_of(headers)
         method: str = scope["method"]
-        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        template = ""
-        hot = False
+        dialect, found = self._find(scope.get("raw_path") or scope["path"].encode())
+        endpoint = None if found is None else found[0].endpoints.get(method)
+        if found is None or endpoint is None:
+            response = self._unserved(dialect, None if found is None else found[0], method, headers)
+        else:
+            request = Request(headers, found[1], scope["query_string"], receive, request_id)
+            response = await self._guarded(dialect, endpoint, request)
+            if response is None:
+                return
+        hot = endpoint is not None and endpoint.hot
+        await self._send(response, headers, request_id, method, hot, send)
+        template = "" if endpoint is None else endpoint.path
+        self._observe(method, template, response.status, time.perf_counter() - started)
+
+    def _find(self, raw_path: bytes) -> tuple[Dialect, tuple[Route, tuple[str, ...]] | None]:
+        """Return the route of a path with its dialect, or the dialect that answers for its absence."""
         for dialect in self._dialects:
             found = dialect.router.find_route(raw_path)
             if found is not None:
-                break
-        else:
-            dialect = self._owner(raw_path)
-            found = None
+                return dialect, found
+        return self._owner(raw_path), None
+
+    def _unserved(
+        self, dialect: Dialect, route: Route | None, method: str, headers: Mapping[bytes, bytes]
+    ) -> Response:
+        """Return the answer to a request that no endpoint serves."""
         if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
-            response = Response(204, headers=tuple(self._cors.preflight_headers(headers[b"origin"])))
-        elif found is None:
-            known = method not in {"TRACE", "CONNECT"}
-            response = dialect.problem(NotFound() if known else MethodNotAllowed(), True)
-        else:
-            route, parameters = found
-            endpoint = route.endpoints.get(method)
-            if endpoint is None:
-                allow = (b"allow", route.allow)
-                response = Response(204) if method == "OPTIONS" else dialect.problem(MethodNotAllowed(), True)
-                response = Response(response.status, response.body, (allow,), response.content_type)
-            else:
-                template = endpoint.path
-                hot = endpoint.hot
-                request = Request(headers, parameters, scope["query_string"], receive, request_id)
-                answer = await self._guarded(dialect, endpoint, request)
-                if answer is None:
-                    return
-                response = answer
-        await self._send(response, headers, request_id, method, hot, send)
-        self._observe(method, template, response.status, time.perf_counter() - started)
+            return Response(204, headers=tuple(self._cors.preflight_headers(headers[b"origin"])))
+        if route is None:
+            refused = NotFound() if method not in _NEVER_SERVED else MethodNotAllowed()
+            return dialect.problem(refused, True)
+        allow = (b"allow", route.allow)
+        if method == "OPTIONS":
+            return Response(204, headers=(allow,))
+        refusal = dialect.problem(MethodNotAllowed(), True)
+        return Response(refusal.status, refusal.body, (allow,), refusal.content_type)
 
     def _owner(self, raw_path: bytes) -> Dialect:
         # An encoded prefix is still below it.
@@ -151,6 +163,15 @@ class Dispatcher:
             if not timed_out:
                 self._deadlines.finish(task)
         return response
+
+    def _head(self, response: Response, request_id: bytes) -> bytes:
+        return b"%b%bx-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (
+            _STATUS_LINES[response.status],
+            self._common.block(),
+            request_id,
+            response.content_type,
+            len(response.body),
+        )
 
     async def _send(
         self,

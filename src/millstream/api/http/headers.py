@@ -54,6 +54,7 @@ class CommonHeaders:
         self._fixed = [*_SECURITY, *([_HSTS] if settings.hsts else []), *_UNLIMITED]
         self._second = 0
         self._current: HeaderList = []
+        self._block = b""
 
     def current(self) -> HeaderList:
         """Return the headers of this second; the caller must not change the list."""
@@ -61,7 +62,13 @@ class CommonHeaders:
         if second != self._second:
             self._second = second
             self._current = [*self._fixed, (b"x-ratelimit-reset", b"%d" % (second + _RESET_AFTER_SECONDS))]
+            self._block = b"".join([b"%b: %b\r\n" % header for header in self._current])
         return self._current
+
+    def block(self) -> bytes:
+        """Return the same headers as lines of the wire."""
+        self.current()
+        return self._block
 
 
 class Cors:

@@ -30,6 +30,8 @@ from millstream.domain.problems import message_of, problem_of
 from millstream.engine.engine import Engine
 
 _LEASE_SECONDS = 30
+# Stands for a text that is no lease id at all: it reaches the database as one that no claim was ever given.
+_NOBODYS_LEASE = UUID(int=0)
 
 _CLAIM = Body(requests.Claim)
 _COMPLETE = Body(requests.Complete)
@@ -213,13 +215,13 @@ def _lease(job_id: str, worker_id: str, lease_id: str | None) -> Lease:
     job = parse_id(job_id)
     if job is None:
         raise NotFound
-    presented: UUID | None = parse_id(lease_id) if lease_id else None
-    return Lease(
-        job_id=job,
-        worker_id=without_controls(worker_id),
-        lease_id=presented,
-        mismatch=bool(lease_id) and presented is None,
-    )
+    mismatch = False
+    presented: UUID | None = None
+    if lease_id:
+        presented = parse_id(lease_id)
+        if presented is None:
+            presented, mismatch = _NOBODYS_LEASE, True
+    return Lease(job_id=job, worker_id=without_controls(worker_id), lease_id=presented, mismatch=mismatch)
 
 
 def _result(result: requests.Opaque) -> str | None:

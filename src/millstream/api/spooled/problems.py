@@ -86,10 +86,7 @@ def _describe_quota(body: ProblemBody, error: QuotaExceeded) -> None:
     body.details = ProblemDetails(
         resource=error.resource, current=error.current, limit=error.limit, plan=error.plan
     )
-    upgrade_to = plan_of(error.plan).upgrade_to
-    if upgrade_to is not None:
-        body.upgrade_to = upgrade_to
-        body.message = f"{error.message}. Upgrade to {upgrade_to} for higher limits."
+    body.upgrade_to = plan_of(error.plan).upgrade_to or UNSET
 
 
 def _describe_size(body: ProblemBody, error: PayloadTooLarge) -> None:
