@@ -3,11 +3,10 @@
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import structlog
 from msgspec import Struct
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.api.http.app import create_http_app
 from millstream.api.http.settings import HttpSettings
@@ -53,7 +52,9 @@ class Migrated(Struct, frozen=True, kw_only=True):
 class Prepared:
     """A database that is ready to be served from."""
 
-    def __init__(self, dsn: str, embedded: EmbeddedServer | None, credentials: FirstCredentials | None) -> None:
+    def __init__(
+        self, dsn: str, embedded: EmbeddedServer | None, credentials: FirstCredentials | None
+    ) -> None:
         self.dsn = dsn
         self.embedded = embedded
         self.credentials = credentials
@@ -173,7 +174,7 @@ class App:
         self._database: Database | None = None
         self._engine: Engine | None = None
         self._supervisor: Supervisor | None = None
-        self._serve: Callable[[Scope, Receive, Send], Any] | None = None
+        self._serve: ASGIApp | None = None
 
     @property
     def engine(self) -> Engine:
@@ -203,7 +204,9 @@ class App:
         self._engine = await open_engine(
             self._database,
             EngineSettings(
-                defaults=ServerDefaults(config.queue.default_max_retries, config.queue.default_timeout_seconds),
+                defaults=ServerDefaults(
+                    config.queue.default_max_retries, config.queue.default_timeout_seconds
+                ),
                 enqueue_limits=EnqueueLimits(config.queue.payload_bytes_max),
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),

@@ -29,6 +29,8 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
+                # A server that a test kills leaves its temporary files; they go with the test's directory.
+                env={**os.environ, "TMPDIR": str(log.parent)},
             )
         self.ready: dict = {}
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 
 import httpx2
+import pytest
 
 from tests.cli.deadline import wait_until
 from tests.cli.server_process import ServerProcess, is_alive
@@ -36,6 +37,7 @@ def test_two_processes_serve_one_port_and_count_together(start: Start) -> None:
     assert server.postmaster_pid() is None
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_replaced_and_its_counts_stay(start: Start) -> None:
     server = start("--processes", "2")
     for _ in range(10):
@@ -49,6 +51,7 @@ def test_a_killed_child_is_replaced_and_its_counts_stay(start: Start) -> None:
     assert server.is_healthy()
 
 
+@pytest.mark.slow
 def test_children_end_when_their_parent_is_killed(start: Start) -> None:
     server = start("--processes", "2")
     children = server.children()

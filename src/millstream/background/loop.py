@@ -58,7 +58,7 @@ async def _take(loop: Loop, meter: LoopMeter) -> Step | None:
         meter.failed()
         _log.info("loop is waiting for the database", loop=loop.name, reason=error.message)
         return None
-    except Exception:
+    except Exception:  # noqa: BLE001 - the outermost frame of a step
         meter.failed()
         _log.exception("loop failed", loop=loop.name)
         return None

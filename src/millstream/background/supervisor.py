@@ -38,7 +38,9 @@ class Supervisor:
         await self._seek_lead()
         self._tasks = [asyncio.create_task(self._keep_lead(), name="loop leader")]
         self._tasks += [
-            asyncio.create_task(loops.run(loop, leads=lambda: self._leads, signals=self._signals), name=f"loop {loop.name}")
+            asyncio.create_task(
+                loops.run(loop, leads=lambda: self._leads, signals=self._signals), name=f"loop {loop.name}"
+            )
             for loop in self._roster
         ]
 
@@ -66,6 +68,6 @@ class Supervisor:
         except MillstreamError:
             # Without the database there is nothing to lead.
             self._leads = False
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost frame of a step
             self._leads = False
             _log.exception("seeking the lead failed")

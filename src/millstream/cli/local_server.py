@@ -39,7 +39,8 @@ async def run_local_server() -> AsyncGenerator[LocalServer]:
     with _fresh_directory() as directory, _log_in(directory) as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "millstream", "serve", "--json", "--isolated"),
+            # Without the working directory, where a file may be named like a module of the standard library.
+            *("-P", "-m", "millstream", "serve", "--json", "--isolated"),
             *("--data-dir", str(directory / "data")),
             *("--port", "0", "--grpc-port", "0", "--metrics-port", "0"),
             stdin=DEVNULL,

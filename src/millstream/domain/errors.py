@@ -81,7 +81,12 @@ class PayloadTooLarge(MillstreamError):
     """The request is larger than permitted"""
 
     def __init__(
-        self, message: str | None = None, *, current: int | None = None, limit: int | None = None, plan: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        current: int | None = None,
+        limit: int | None = None,
+        plan: str | None = None,
     ) -> None:
         self.current = current
         self.limit = limit

@@ -43,7 +43,9 @@ class _Request(Generic[R, A]):
 
     __slots__ = ("answers", "future", "open", "rows", "size_bytes", "taken", "tenant_id")
 
-    def __init__(self, tenant_id: int, rows: Sequence[R], size_bytes: int, future: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, tenant_id: int, rows: Sequence[R], size_bytes: int, future: "asyncio.Future[None]"
+    ) -> None:
         self.tenant_id = tenant_id
         self.rows = rows
         self.size_bytes = size_bytes
@@ -104,14 +106,18 @@ class Batcher(Generic[R, A]):
         self._idle.set()
         self._running = 0
         self._side_tasks: set[asyncio.Task[None]] = set()
-        self._lanes = [asyncio.create_task(self._serve(), name=f"batch {name} {lane}") for lane in range(lanes)]
+        self._lanes = [
+            asyncio.create_task(self._serve(), name=f"batch {name} {lane}") for lane in range(lanes)
+        ]
 
     @property
     def waiting_rows(self) -> int:
         """How many rows wait for a statement."""
         return self._waiting_rows
 
-    async def submit(self, tenant_id: int, rows: Sequence[R], size_bytes: int = 0) -> list[A | MillstreamError]:
+    async def submit(
+        self, tenant_id: int, rows: Sequence[R], size_bytes: int = 0
+    ) -> list[A | MillstreamError]:
         """Return the answers to `rows`, each a result or its own error, once they are committed.
 
         Raises Overloaded when too much waits already, ShuttingDown after `close`. A caller that is cancelled
@@ -165,7 +171,11 @@ class Batcher(Generic[R, A]):
                 self._work.clear()
                 self._rest()
                 continue
-            keys = set() if self._key_of is None else {self._key_of(request.rows[place]) for request, place in batch}
+            keys = (
+                set[Hashable]()
+                if self._key_of is None
+                else {self._key_of(request.rows[place]) for request, place in batch}
+            )
             self._in_flight_keys |= keys
             self._running += 1
             try:
@@ -252,7 +262,7 @@ class Batcher(Generic[R, A]):
     async def _answer(self, batch: list[_Place[R, A]]) -> None:
         try:
             await self._attempt(batch)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost frame of a batch
             _log.exception("batch failed", operation=self.name, rows=len(batch))
             self._settle_all(batch, InternalError())
 
@@ -316,7 +326,7 @@ class Batcher(Generic[R, A]):
             self._settle_all(batch, error)
         except MillstreamError as refused:
             self._settle_all(batch, refused)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost frame of a batch
             _log.exception("batch failed", operation=self.name, rows=len(batch))
             self._settle_all(batch, InternalError())
 
@@ -366,7 +376,9 @@ class Batcher(Generic[R, A]):
         self._poisons[tenant_id] = (count + 1, now)
         if len(self._poisons) > limits.BATCH_ROWS_MAX:
             self._poisons = {
-                tenant: (count, since) for tenant, (count, since) in self._poisons.items() if now - since < APART_SECONDS
+                tenant: (count, since)
+                for tenant, (count, since) in self._poisons.items()
+                if now - since < APART_SECONDS
             }
 
     def _is_apart(self, tenant_id: int, now: float) -> bool:

@@ -69,8 +69,11 @@ class Claiming:
             left = deadline - time.monotonic()
             if left <= 0 or self._closing:
                 break
-            await self._context.wakeups.wait(principal.tenant_id, request.queue, min(left, LOOK_AGAIN_SECONDS))
-            claimed = await self.batcher.submit_one(principal.tenant_id, row)
+            await self._context.wakeups.wait(
+                principal.tenant_id, request.queue, min(left, LOOK_AGAIN_SECONDS)
+            )
+            if not self._closing:
+                claimed = await self.batcher.submit_one(principal.tenant_id, row)
         return claimed
 
     async def promote(self) -> tuple[int, float | None]:
@@ -94,18 +97,25 @@ class Claiming:
 
     # The batch
 
-    async def _claim(self, rows: list[ClaimRow], batch_id: int) -> Sequence[list[ClaimedJob] | MillstreamError]:
-        wants, seats, lease_ids = _merge(rows)
+    async def _claim(
+        self, rows: list[ClaimRow], batch_id: int
+    ) -> Sequence[list[ClaimedJob] | MillstreamError]:
+        wants, seats, slot_seats = _merge(rows)
+        lease_ids = _lease_ids(len(slot_seats))
         now = self._context.now()
         async with self._context.database.session() as session:
             # What is due is claimable, whether or not the timer has been there yet.
             for _ in range(PROMOTIONS_PER_CLAIM_MAX):
-                promoted = await jobs.promote_due_jobs(session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now)
+                promoted = await jobs.promote_due_jobs(
+                    session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now
+                )
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
             self._leases[batch_id] = ([want.tenant_id for want in wants], lease_ids)
-            handed = await jobs.claim_jobs(session, wants, seats, lease_ids, batch_id=batch_id, now=now)
+            handed = await jobs.claim_jobs(
+                session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
+            )
         del self._leases[batch_id]
         for row, claimed in zip(rows, handed, strict=True):
             if claimed and self._context.hub.listens(row.tenant_id):
@@ -152,25 +162,19 @@ class Claiming:
             self._context.wakeups.wake(tenant_id, queue)
 
 
-def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[UUID]]:
-    """Merge the claims of one queue into one want, and number the seats that share it."""
-    numbers: dict[tuple[int, str], int] = {}
-    totals: list[int] = []
-    seats: list[Seat] = []
-    for row in rows:
-        request = row.request
-        number = numbers.setdefault((row.tenant_id, request.queue), len(totals))
-        if number == len(totals):
-            totals.append(0)
-        first = totals[number] + 1
-        totals[number] += request.limit
-        seats.append(Seat(number + 1, first, totals[number], request.worker_id, request.lease_seconds))
+def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[int]]:
+    """Merge the claims of one queue into one want; say slot by slot whose seat a job there goes to."""
+    queues: dict[tuple[int, str], list[int]] = {}
+    for seat, row in enumerate(rows, start=1):
+        slots = queues.setdefault((row.tenant_id, row.request.queue), [])
+        slots.extend([seat] * row.request.limit)
     wants: list[Want] = []
-    lease_first = 0
-    for (tenant_id, queue), number in numbers.items():
-        wants.append(Want(tenant_id, queue, totals[number], lease_first))
-        lease_first += totals[number]
-    return wants, seats, _lease_ids(lease_first)
+    slot_seats: list[int] = []
+    for (tenant_id, queue), slots in queues.items():
+        wants.append(Want(tenant_id, queue, len(slots), len(slot_seats)))
+        slot_seats += slots
+    seats = [Seat(row.request.worker_id, row.request.lease_seconds) for row in rows]
+    return wants, seats, slot_seats
 
 
 def _lease_ids(count: int) -> list[UUID]:

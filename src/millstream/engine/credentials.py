@@ -92,7 +92,11 @@ class Credentials:
         digest = digest_of(secret, self._pepper)
         async with self._context.database.session() as session:
             key = await tenants.find_api_key(session, digest, self._context.now())
-        if key is None or not key.is_active or (key.expires_in_seconds is not None and key.expires_in_seconds <= 0):
+        if (
+            key is None
+            or not key.is_active
+            or (key.expires_in_seconds is not None and key.expires_in_seconds <= 0)
+        ):
             self._beliefs.pop(secret, None)
             raise AuthenticationFailed
         await self._verify(secret, digest, key)

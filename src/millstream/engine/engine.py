@@ -36,9 +36,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class Engine:
     """All use cases by noun."""
 
-    def __init__(
-        self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct
-    ) -> None:
+    def __init__(self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct) -> None:
         enqueuing = Enqueuing(
             context,
             defaults=settings.defaults,

@@ -6,7 +6,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from millstream.domain.errors import BadRequest, MillstreamError, OutcomeUnknown, PayloadTooLarge, QuotaExceeded
+from millstream.domain.errors import (
+    BadRequest,
+    MillstreamError,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    QuotaExceeded,
+)
 from millstream.domain.job import Enqueued, NewJob
 from millstream.domain.tenant import Plan, Principal
 from millstream.engine.batcher import Batcher
@@ -67,7 +73,9 @@ class Enqueuing:
             created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
         return Enqueued(created.id, created.created)
 
-    async def enqueue_many(self, principal: Principal, new: Sequence[NewJob]) -> list[Enqueued | MillstreamError]:
+    async def enqueue_many(
+        self, principal: Principal, new: Sequence[NewJob]
+    ) -> list[Enqueued | MillstreamError]:
         """Create all of `new` in their order, in one transaction. Contract: spooled-jobs 3.9.
 
         A job that the database refuses carries its own error; a plan that has no room for all takes none.
@@ -92,7 +100,9 @@ class Enqueuing:
         outcomes = iter(created)
         for place in range(len(new)):
             outcome = refused[place] if place in refused else next(outcomes)
-            answers.append(outcome if isinstance(outcome, MillstreamError) else Enqueued(outcome.id, outcome.created))
+            answers.append(
+                outcome if isinstance(outcome, MillstreamError) else Enqueued(outcome.id, outcome.created)
+            )
         return answers
 
     def _check_payload(self, plan: Plan, job: NewJob) -> None:
@@ -129,8 +139,14 @@ class Enqueuing:
             session, rows, batch_id=batch_id, defaults=self._defaults, labels=labels, now=self._context.now()
         )
 
-    async def _touch_hits(self, session: Session, rows: Sequence[CreateRow], answers: Sequence[Created]) -> None:
-        hits = [(row.tenant_id, answer.id) for row, answer in zip(rows, answers, strict=True) if not answer.created]
+    async def _touch_hits(
+        self, session: Session, rows: Sequence[CreateRow], answers: Sequence[Created]
+    ) -> None:
+        hits = [
+            (row.tenant_id, answer.id)
+            for row, answer in zip(rows, answers, strict=True)
+            if not answer.created
+        ]
         if hits:
             await jobs.touch_jobs(session, sorted(set(hits)), self._context.now())
 
@@ -147,7 +163,9 @@ class Enqueuing:
                     found.add(label)
         return list(found)
 
-    def _announce(self, rows: Sequence[CreateRow], created: Sequence[Created], labels: Sequence[Label]) -> None:
+    def _announce(
+        self, rows: Sequence[CreateRow], created: Sequence[Created], labels: Sequence[Label]
+    ) -> None:
         """Tell of what is committed: counters, events, waiting claims, the timer of delayed jobs."""
         if labels:
             if len(self._labels) > KNOWN_LABELS_MAX:

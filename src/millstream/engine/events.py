@@ -1,7 +1,7 @@
 """What happened, told to whoever listens within this process. Nothing depends on being told."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from uuid import UUID
@@ -69,7 +69,7 @@ class Hub:
                 self._remove(event.tenant_id, subscriber)
 
     @contextmanager
-    def subscribe(self, tenant_id: int) -> Iterator[Subscriber]:
+    def subscribe(self, tenant_id: int) -> Generator[Subscriber]:
         """Listen to a tenant's events; raises Overloaded when too many do."""
         if self._count >= limits.SUBSCRIBERS_MAX:
             raise Overloaded

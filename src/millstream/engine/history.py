@@ -19,14 +19,20 @@ def history_of(job: Job, rows: Sequence[EventRow]) -> list[JobEvent]:
     if job.started_at is not None and not _is_told(job, rows):
         events.append(
             _derived(
-                job, JobEventKind.CLAIMED, f"claimed {job.started_at.timestamp()}", job.started_at, job.worker_id
+                job,
+                JobEventKind.CLAIMED,
+                f"claimed {job.started_at.timestamp()}",
+                job.started_at,
+                job.worker_id,
             )
         )
     if job.state is JobState.COMPLETED:
         finished_at = job.completed_at or job.updated_at
         events.append(_derived(job, JobEventKind.COMPLETED, "completed", finished_at, job.worker_id))
     elif job.state is JobState.CANCELLED:
-        events.append(_derived(job, JobEventKind.CANCELLED, "cancelled", job.updated_at, error=job.last_error))
+        events.append(
+            _derived(job, JobEventKind.CANCELLED, "cancelled", job.updated_at, error=job.last_error)
+        )
     return events
 
 
@@ -49,7 +55,9 @@ def _stored(job_id: UUID, row: EventRow) -> list[JobEvent]:
                 at=row.claimed_at,
             )
         )
-    events.append(JobEvent(id=row.id, job_id=job_id, kind=kind, worker_id=row.worker_id, error=row.error, at=row.at))
+    events.append(
+        JobEvent(id=row.id, job_id=job_id, kind=kind, worker_id=row.worker_id, error=row.error, at=row.at)
+    )
     if row.buried:
         events.append(
             JobEvent(
@@ -72,4 +80,6 @@ def _derived(
     worker_id: str | None = None,
     error: str | None = None,
 ) -> JobEvent:
-    return JobEvent(id=derived_id(job.id, name), job_id=job.id, kind=kind, worker_id=worker_id, error=error, at=at)
+    return JobEvent(
+        id=derived_id(job.id, name), job_id=job.id, kind=kind, worker_id=worker_id, error=error, at=at
+    )

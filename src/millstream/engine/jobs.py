@@ -29,7 +29,9 @@ from millstream.store import job_reads, jobs, quotas
 class Jobs:
     """The jobs of all tenants, each seen through a principal of its own."""
 
-    def __init__(self, context: Context, enqueuing: Enqueuing, claiming: Claiming, settling: Settling) -> None:
+    def __init__(
+        self, context: Context, enqueuing: Enqueuing, claiming: Claiming, settling: Settling
+    ) -> None:
         self._context = context
         self._enqueuing = enqueuing
         self._claiming = claiming

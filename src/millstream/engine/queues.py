@@ -89,7 +89,9 @@ class Queues:
         if not deletion.existed:
             raise NotFound
 
-    async def _configure(self, session: Session, principal: Principal, name: str, change: QueueChange) -> Queue:
+    async def _configure(
+        self, session: Session, principal: Principal, name: str, change: QueueChange
+    ) -> Queue:
         queues_max = principal.plan.max_queues
         if queues_max is not None:
             await quotas.lock_tenant(session, principal.tenant_id)

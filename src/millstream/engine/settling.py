@@ -3,9 +3,10 @@
 from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 from millstream.domain import limits
-from millstream.domain.errors import Conflict, MillstreamError, OutcomeUnknown, PayloadTooLarge
+from millstream.domain.errors import Conflict, MillstreamError, NotFound, OutcomeUnknown, PayloadTooLarge
 from millstream.domain.job import (
     Completed,
     Completion,
@@ -21,7 +22,7 @@ from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context
 from millstream.engine.events import EventKind
-from millstream.store import jobs
+from millstream.store import job_reads, jobs
 from millstream.store.database import Session
 from millstream.store.jobs import CompleteRow, FailOutcome, FailRow, RenewRow
 
@@ -57,16 +58,19 @@ class Settling:
 
     async def complete(self, principal: Principal, completion: Completion) -> Completed:
         """Record a success. Raises NotFound, Conflict or LeaseExpired. Contract: spooled-jobs 3.12, 3.15."""
+        await self._check_scope(principal, [completion.lease])
         row = self._completion_row(principal, completion)
         return await self.completions.submit_one(principal.tenant_id, row, _size_of(row.result))
 
     async def fail(self, principal: Principal, failure: Failure) -> Failed:
         """Record a failed attempt: another one follows, or a dead letter. Contract: spooled-jobs 3.13, 3.15."""
+        await self._check_scope(principal, [failure.lease])
         row = self._failure_row(principal, failure)
         return await self.failures.submit_one(principal.tenant_id, row, ROW_BYTES)
 
     async def renew(self, principal: Principal, renewal: Renewal) -> datetime:
         """Move the end of a lease and return it. Contract: spooled-jobs 3.14, 3.15."""
+        await self._check_scope(principal, [renewal.lease])
         row = RenewRow(principal.tenant_id, renewal.lease, renewal.seconds)
         return await self.renewals.submit_one(principal.tenant_id, row, ROW_BYTES)
 
@@ -77,7 +81,11 @@ class Settling:
         answers: list[Completed | Failed | MillstreamError | None] = [None] * len(items)
         completions: list[tuple[int, CompleteRow]] = []
         failures: list[tuple[int, FailRow]] = []
+        hidden = await self._hidden(principal, [item.lease for item in items])
         for place, item in enumerate(items):
+            if item.lease.job_id in hidden:
+                answers[place] = NotFound()
+                continue
             try:
                 if isinstance(item, Completion):
                     completions.append((place, self._completion_row(principal, item)))
@@ -116,24 +124,47 @@ class Settling:
         await self.failures.close()
         await self.renewals.close()
 
+    async def _check_scope(self, principal: Principal, leases: Sequence[Lease]) -> None:
+        if principal.queues is not None and await self._hidden(principal, leases):
+            raise NotFound
+
+    async def _hidden(self, principal: Principal, leases: Sequence[Lease]) -> set[UUID]:
+        """Return the jobs that a credential limited to some queues must not see. A job never changes its queue."""
+        if principal.queues is None:
+            return set()
+        given = {lease.job_id for lease in leases}
+        async with self._context.database.tenant(principal.tenant_id) as session:
+            visible = await job_reads.list_job_statuses(
+                session, principal.tenant_id, list(given), principal.visible_queues
+            )
+        return given - {status.id for status in visible}
+
     def _completion_row(self, principal: Principal, completion: Completion) -> CompleteRow:
         result = completion.result
         if result is not None and len(result) * 4 > limits.RESULT_BYTES_MAX:
             size = len(result.encode())
             if size > limits.RESULT_BYTES_MAX:
                 raise PayloadTooLarge(
-                    f"result is larger than {limits.RESULT_BYTES_MAX} bytes", current=size, limit=limits.RESULT_BYTES_MAX
+                    f"result is larger than {limits.RESULT_BYTES_MAX} bytes",
+                    current=size,
+                    limit=limits.RESULT_BYTES_MAX,
                 )
         return CompleteRow(principal.tenant_id, completion.lease, result)
 
     def _failure_row(self, principal: Principal, failure: Failure) -> FailRow:
         return FailRow(
-            principal.tenant_id, failure.lease, failure.error, failure.retry_in_seconds, self._context.ids.next()
+            principal.tenant_id,
+            failure.lease,
+            failure.error,
+            failure.retry_in_seconds,
+            self._context.ids.next(),
         )
 
     # Completions
 
-    async def _complete(self, rows: list[CompleteRow], batch_id: int) -> Sequence[Completed | MillstreamError]:
+    async def _complete(
+        self, rows: list[CompleteRow], batch_id: int
+    ) -> Sequence[Completed | MillstreamError]:
         async with self._context.database.session() as session:
             answers = await self._complete_once(session, rows, batch_id)
             retry = await self._judge(session, rows, answers)
@@ -146,7 +177,9 @@ class Settling:
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
     ) -> list[Completed | MillstreamError | None]:
         answers: list[Completed | MillstreamError | None] = [None] * len(rows)
-        outcomes, unblocked = await jobs.complete_jobs(session, rows, batch_id=batch_id, now=self._context.now())
+        outcomes, unblocked = await jobs.complete_jobs(
+            session, rows, batch_id=batch_id, now=self._context.now()
+        )
         meters = self._context.meters
         for outcome in outcomes:
             row = rows[outcome.place]
@@ -192,7 +225,9 @@ class Settling:
         )
         for outcome in outcomes:
             if outcome.place is not None:
-                answers[outcome.place] = Failed(outcome.job_id, outcome.retry_in_seconds if outcome.again else None)
+                answers[outcome.place] = Failed(
+                    outcome.job_id, outcome.retry_in_seconds if outcome.again else None
+                )
         self._announce_failures(outcomes)
         return answers
 
@@ -213,7 +248,9 @@ class Settling:
         meters.retried(retried)
         meters.dead(len(outcomes) - retried)
 
-    async def _recover_failures(self, rows: list[FailRow], batch_id: int) -> Sequence[Failed | MillstreamError]:
+    async def _recover_failures(
+        self, rows: list[FailRow], batch_id: int
+    ) -> Sequence[Failed | MillstreamError]:
         async with self._context.database.transaction() as session:
             await jobs.lock_batch(session, batch_id)
             ended = await jobs.find_ended_attempts(session, rows)
@@ -223,7 +260,9 @@ class Settling:
             if attempt is None:
                 answers.append(OutcomeUnknown())
             else:
-                answers.append(Failed(row.lease.job_id, None if attempt.buried else row.retry_in_seconds or 0))
+                answers.append(
+                    Failed(row.lease.job_id, None if attempt.buried else row.retry_in_seconds or 0)
+                )
         return answers
 
     # Renewals

@@ -73,12 +73,18 @@ class Upkeep:
                     return pruned
                 pruned += await upkeep.prune_done_jobs(
                     session,
-                    [(plan.id, _days_before(now, plan_of(plan.plan_tier).job_retention_days)) for plan in plans],
+                    [
+                        (plan.id, _days_before(now, plan_of(plan.plan_tier).job_retention_days))
+                        for plan in plans
+                    ],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
                 pruned += await upkeep.prune_job_events(
                     session,
-                    [(plan.id, _days_before(now, plan_of(plan.plan_tier).history_retention_days)) for plan in plans],
+                    [
+                        (plan.id, _days_before(now, plan_of(plan.plan_tier).history_retention_days))
+                        for plan in plans
+                    ],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
             after = plans[-1].id
@@ -87,7 +93,9 @@ class Upkeep:
         """Make the partitions of finished jobs for the weeks to come; returns how many were missing."""
         async with self._direct() as session:
             await upkeep.act_as(session, self._context.database.roles.owner)
-            return await upkeep.add_partitions(session, await upkeep.get_database_time(session, self._context.now()))
+            return await upkeep.add_partitions(
+                session, await upkeep.get_database_time(session, self._context.now())
+            )
 
     async def watch_vacuum(self) -> int:
         """Name who holds back vacuum for long, and vacuum hot tables that autovacuum leaves behind.

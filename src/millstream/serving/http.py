@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +15,8 @@ from millstream.serving.http_protocol import HttpProtocol
 # closes, or a request meets a connection that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+# A tick is a tenth of a second.
+_TICKS_BETWEEN_LOOKS = 20
 
 
 class HttpListener:
@@ -83,3 +86,10 @@ class _Server(uvicorn.Server):
         # The first tick would fill these in, but the loop may hand the first request over before it.
         await self.on_tick(0)
         self.accepting.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_BETWEEN_LOOKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in cast("set[HttpProtocol]", self.server_state.connections).copy():
+                connection.close_if_overdue(now)
+        return await super().on_tick(counter)

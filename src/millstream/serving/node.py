@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import gc
 import socket
 
 from millstream.app import App, build
@@ -36,9 +35,6 @@ class Node:
         except BaseException:
             await self._app.stop()
             raise
-        # What is alive now stays for good; full collections need not walk it again and again between requests.
-        gc.collect()
-        gc.freeze()
 
     async def is_ready(self) -> bool:
         """Return whether this process can do its work."""

@@ -51,7 +51,7 @@ _PATIENTLY = "select set_config('lock_timeout', $1, true)"
 class Row(Protocol):
     """One row of a result, by column name or place."""
 
-    def __getitem__(self, key: str | int, /) -> Any: ...
+    def __getitem__(self, key: str | int, /) -> Any: ...  # pyright: ignore[reportExplicitAny] - a column of any type
 
 
 class Driver(Protocol):
@@ -60,7 +60,16 @@ class Driver(Protocol):
     async def fetch(self, query: str, *arguments: object, timeout: float | None = None) -> list[Row]: ...
     async def fetchrow(self, query: str, *arguments: object, timeout: float | None = None) -> Row | None: ...
     async def execute(self, query: str, *arguments: object, timeout: float | None = None) -> str: ...
-    def is_closed(self) -> bool: ...
+    async def close(self) -> None: ...
+
+
+class _Pool(Protocol):
+    # The part of asyncpg's pool that is used.
+    async def acquire(self, *, timeout: float) -> Driver: ...
+    async def release(self, connection: Driver) -> None: ...
+    def terminate(self) -> None: ...
+    def get_size(self) -> int: ...
+    def get_idle_size(self) -> int: ...
 
 
 class Session:
@@ -99,9 +108,17 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
         return PoisonRow()
     if isinstance(
         error,
-        exceptions.QueryCanceledError | exceptions.InsufficientResourcesError | exceptions.ReadOnlySQLTransactionError,
+        exceptions.QueryCanceledError
+        | exceptions.InsufficientResourcesError
+        | exceptions.ReadOnlySQLTransactionError,
     ):
         return Unavailable()
+    if isinstance(
+        error, exceptions.InvalidAuthorizationSpecificationError | exceptions.InvalidCatalogNameError
+    ):
+        return DatabaseUnavailable(
+            "the database refused the connection: check its URL, user, password and name"
+        )
     if isinstance(
         error,
         exceptions.PostgresConnectionError
@@ -118,15 +135,17 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
 class Database:
     """The server's connections to its database."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", roles: "Roles") -> None:
+    def __init__(self, pool: _Pool, roles: "Roles") -> None:
         self._pool = pool
         self.roles = roles
 
     @classmethod
-    async def open(cls, dsn: str, *, roles: "Roles | None" = None, min_size: int = 2, max_size: int = 25) -> "Database":
+    async def open(
+        cls, dsn: str, *, roles: "Roles | None" = None, min_size: int = 2, max_size: int = 25
+    ) -> "Database":
         """Connect to `dsn`; raises DatabaseUnavailable when nobody answers."""
         try:
-            pool = await asyncpg.create_pool(
+            pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType] - it ships no types
                 dsn,
                 min_size=min_size,
                 max_size=max_size,
@@ -144,7 +163,7 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
-        return cls(cast("asyncpg.Pool[Any]", pool), roles or Roles())
+        return cls(cast("_Pool", pool), roles or Roles())
 
     async def close(self) -> None:
         """Close every connection, those in use included after a moment."""
@@ -166,7 +185,7 @@ class Database:
                 raise
             raise meaning from error
         try:
-            yield Session(cast("Driver", connection))
+            yield Session(connection)
         except MillstreamError:
             raise
         except Exception as error:

@@ -33,8 +33,13 @@ class InstallationError(MillstreamError):
 async def direct_session(dsn: str) -> AsyncGenerator[Session]:
     """Open a connection of its own, past any pooler: for schema changes and upkeep."""
     try:
-        connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": f"{APPLICATION_NAME} upkeep"}
+        connection = cast(
+            "Driver",
+            await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType] - it ships no types
+                dsn,
+                timeout=int(CONNECT_SECONDS),
+                server_settings={"application_name": f"{APPLICATION_NAME} upkeep"},
+            ),
         )
     except Exception as error:
         meaning = meaning_of(error, sent=False)
@@ -42,7 +47,7 @@ async def direct_session(dsn: str) -> AsyncGenerator[Session]:
             raise
         raise meaning from error
     try:
-        yield Session(cast("Driver", connection))
+        yield Session(connection)
     except MillstreamError:
         raise
     except Exception as error:
@@ -87,12 +92,18 @@ async def prepare_external_database(session: Session, roles: Roles) -> None:
 async def migrate(session: Session, roles: Roles) -> list[Migration]:
     """Apply missing schema changes and note the facts of the installation. Call under `migrations.lock`."""
     applied = await migrations.apply(session, roles)
-    facts = {**roles.as_settings(), "api_key_pepper": secrets.token_hex(32), "jwt_secret": secrets.token_hex(32)}
+    facts = {
+        **roles.as_settings(),
+        "api_key_pepper": secrets.token_hex(32),
+        "jwt_secret": secrets.token_hex(32),
+    }
     await session.run("begin")
     await session.run(f"set local role {quoted(roles.owner)}")
     for key, value in facts.items():
         await session.run(
-            "insert into millstream.settings (key, value) values ($1, $2) on conflict (key) do nothing", key, value
+            "insert into millstream.settings (key, value) values ($1, $2) on conflict (key) do nothing",
+            key,
+            value,
         )
     await session.run("commit")
     return applied
@@ -121,7 +132,8 @@ async def _create_roles(session: Session, roles: Roles) -> None:
 
 async def _grant_roles(session: Session, roles: Roles, login: str) -> None:
     for name in (roles.owner, roles.engine, roles.tenant):
-        row = await session.one("select pg_has_role($1, $2, 'member') as granted", login, name)
+        # Not 'member': who creates a role is one from PostgreSQL 16 on, yet may neither act as it nor inherit.
+        row = await session.one("select pg_has_role($1, $2, 'usage') as granted", login, name)
         if row is None or not row["granted"]:
             await session.run(f"grant {quoted(name)} to {quoted(login)}")
 

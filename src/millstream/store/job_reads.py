@@ -9,7 +9,7 @@ from msgspec import Struct
 from millstream.domain.job import Job, JobFilter, JobOrder, JobState, JobStatus
 from millstream.store.database import Session
 from millstream.store.job_rows import job_from, status_from
-from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE
+from millstream.store.jobs import LABEL_QUEUE
 from millstream.store.queries import load
 
 _QUERIES = load("jobs")
@@ -28,7 +28,9 @@ _LABELS = _QUERIES["find_labels"].taking("tenant_id", "pattern")
 _GAUGES = _QUERIES["count_job_gauges"].taking("now")
 
 
-async def find_job(session: Session, tenant_id: int, job_id: UUID, queues: Sequence[str] | None) -> Job | None:
+async def find_job(
+    session: Session, tenant_id: int, job_id: UUID, queues: Sequence[str] | None
+) -> Job | None:
     """Return a job of the tenant within `queues` (None: all), or None."""
     row = await session.one(_FIND, tenant_id, job_id, _listed(queues))
     return None if row is None else job_from(row)
@@ -81,7 +83,8 @@ def _ids_beginning_with(text: str) -> tuple[UUID, UUID]:
     digits = text.lower()
     template = "00000000-0000-0000-0000-000000000000"
     if len(digits) <= 36 and all(
-        (a == "-") == (b == "-") and (a == "-" or a in "0123456789abcdef") for a, b in zip(digits, template, strict=False)
+        (a == "-") == (b == "-") and (a == "-" or a in "0123456789abcdef")
+        for a, b in zip(digits, template, strict=False)
     ):
         rest = template[len(digits) :]
         return UUID(digits + rest), UUID(digits + rest.replace("0", "f"))
@@ -122,7 +125,13 @@ async def list_job_events(session: Session, tenant_id: int, job_id: UUID) -> lis
     rows = await session.many(_EVENTS, tenant_id, job_id)
     return [
         EventRow(
-            row["id"], row["kind"], row["buried"], row["worker_id"], row["claimed_at"], row["at"], row["error"]
+            row["id"],
+            row["kind"],
+            row["buried"],
+            row["worker_id"],
+            row["claimed_at"],
+            row["at"],
+            row["error"],
         )
         for row in rows
     ]
@@ -139,7 +148,11 @@ class JobGauges(Struct, frozen=True):
 async def count_job_gauges(session: Session, now: datetime | None) -> JobGauges:
     """Return what waits and runs over all tenants."""
     row = await session.one(_GAUGES, now)
-    return JobGauges(0, 0, 0.0) if row is None else JobGauges(row["pending"], row["processing"], row["oldest_seconds"])
+    return (
+        JobGauges(0, 0, 0.0)
+        if row is None
+        else JobGauges(row["pending"], row["processing"], row["oldest_seconds"])
+    )
 
 
 def _listed(names: Sequence[str] | None) -> list[str] | None:

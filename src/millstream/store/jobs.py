@@ -23,8 +23,8 @@ _FIND_KNOWN = _QUERIES["find_known_jobs"].taking("tenant_ids", "ids")
 _PROMOTE = _QUERIES["promote_due_jobs"].taking("now", "after", "limit")
 _NEXT_RUN_AT = _QUERIES["next_run_at"].taking("now", "after")
 _CLAIM = _QUERIES["claim_jobs"].taking(
-    "batch_id", "now", "tenant_ids", "queues", "wants", "lease_firsts", "seat_numbers", "seat_firsts", "seat_lasts",
-    "worker_ids", "lease_seconds", "lease_ids",
+    "batch_id", "now", "tenant_ids", "queues", "wants", "slot_firsts", "worker_ids", "lease_seconds", "slot_seats",
+    "lease_ids",
 )  # fmt: skip
 _FIND_CLAIMED = _QUERIES["find_claimed_jobs"].taking("tenant_ids", "lease_ids")
 _RELEASE = _QUERIES["release_jobs"].taking("now", "tenant_ids", "ids", "lease_ids")
@@ -42,10 +42,15 @@ _JUDGE = _QUERIES["judge_jobs"].taking("now", "tenant_ids", "ids")
 _FIND_ENDED = _QUERIES["find_ended_attempts"].taking("tenant_ids", "job_ids", "event_ids")
 _CANCEL = _QUERIES["cancel_jobs"].taking("now", "tenant_ids", "ids", "error")
 _FIND_EXPIRED = _QUERIES["find_expired_jobs"].taking("now", "limit")
-_RETRY_DEAD = _QUERIES["retry_dead_jobs"].taking("now", "tenant_id", "ids", "queue", "queues", "limit", "restart")
+_RETRY_DEAD = _QUERIES["retry_dead_jobs"].taking(
+    "now", "tenant_id", "ids", "queue", "queues", "limit", "restart"
+)
 _PURGE_DEAD = _QUERIES["purge_dead_jobs"].taking("tenant_id", "queue", "queues", "created_before", "limit")
 _SET_PRIORITY = _QUERIES["set_job_priority"].taking("now", "tenant_id", "id", "queues", "priority")
 _LOCK_BATCH = "select pg_advisory_xact_lock($1)"
+
+# Version 4 ids are never all zero.
+_NOBODYS_LEASE = UUID(int=0)
 
 LABEL_QUEUE = 1
 LABEL_JOB_TYPE = 2
@@ -156,20 +161,17 @@ async def seconds_to_next_run(session: Session, *, after: datetime, now: datetim
 
 
 class Want(Struct, frozen=True, gc=False):
-    """How many jobs of one queue are wanted; its leases begin at `lease_first` of the ids given."""
+    """How many jobs of one queue are wanted; they fill the slots after `slot_first` in order."""
 
     tenant_id: int
     queue: str
     jobs: int
-    lease_first: int
+    slot_first: int
 
 
 class Seat(Struct, frozen=True, gc=False):
-    """Which of the jobs of want `number` (from 1) go to a caller: the places `first` to `last` (from 1)."""
+    """A caller that jobs are handed to."""
 
-    number: int
-    first: int
-    last: int
     worker_id: str
     lease_seconds: int
 
@@ -178,12 +180,16 @@ async def claim_jobs(
     session: Session,
     wants: Sequence[Want],
     seats: Sequence[Seat],
+    slot_seats: Sequence[int],
     lease_ids: Sequence[UUID],
     *,
     batch_id: int,
     now: datetime | None,
 ) -> list[list[ClaimedJob]]:
-    """Hand ready jobs to `seats`; returns the jobs of each seat, best first."""
+    """Hand ready jobs out; returns the jobs of each of `seats`, best first.
+
+    Slot by slot (from 1), `slot_seats` says which seat (from 1) a job there goes to, `lease_ids` under which lease.
+    """
     rows = await session.many(
         _CLAIM,
         batch_id,
@@ -191,24 +197,21 @@ async def claim_jobs(
         [want.tenant_id for want in wants],
         [want.queue for want in wants],
         [want.jobs for want in wants],
-        [want.lease_first for want in wants],
-        [seat.number for seat in seats],
-        [seat.first for seat in seats],
-        [seat.last for seat in seats],
+        [want.slot_first for want in wants],
         [seat.worker_id for seat in seats],
         [seat.lease_seconds for seat in seats],
+        slot_seats,
         lease_ids,
     )
-    handed: list[list[tuple[int, ClaimedJob]]] = [[] for _ in seats]
-    for row in rows:
-        handed[row["seat"] - 1].append((row["place"], claimed_from(row)))
-    for jobs in handed:
-        jobs.sort(key=_place_of)
-    return [[job for _, job in jobs] for jobs in handed]
+    handed: dict[int, list[ClaimedJob]] = {seat: [] for seat in range(1, len(seats) + 1)}
+    for row in sorted(rows, key=_slot_of):
+        handed[slot_seats[int(row["slot"]) - 1]].append(claimed_from(row))
+    return list(handed.values())
 
 
-def _place_of(placed: tuple[int, ClaimedJob]) -> int:
-    return placed[0]
+def _slot_of(row: Row) -> int:
+    slot: int = row["slot"]
+    return slot
 
 
 async def find_claimed_jobs(
@@ -224,7 +227,11 @@ async def release_jobs(
 ) -> list[tuple[int, str]]:
     """Give `leases` (tenant, job, lease) back; returns the (tenant, queue) of each job that is ready again."""
     rows = await session.many(
-        _RELEASE, now, [lease[0] for lease in leases], [lease[1] for lease in leases], [lease[2] for lease in leases]
+        _RELEASE,
+        now,
+        [lease[0] for lease in leases],
+        [lease[1] for lease in leases],
+        [lease[2] for lease in leases],
     )
     return [(row["tenant_id"], row["queue"]) for row in rows]
 
@@ -265,7 +272,7 @@ async def complete_jobs(
         [row.tenant_id for row in rows],
         [lease.job_id for lease in leases],
         [lease.worker_id for lease in leases],
-        [lease.lease_id for lease in leases],
+        [_fence(lease) for lease in leases],
         [lease.check_end for lease in leases],
         [row.result for row in rows],
     )
@@ -321,7 +328,7 @@ async def fail_jobs(
         [row.tenant_id for row in rows],
         [lease.job_id for lease in leases],
         [lease.worker_id for lease in leases],
-        [lease.lease_id for lease in leases],
+        [_fence(lease) for lease in leases],
         [lease.check_end for lease in leases],
         [row.error for row in rows],
         [row.retry_in_seconds for row in rows],
@@ -357,7 +364,9 @@ async def find_ended_attempts(session: Session, rows: Sequence[FailRow]) -> dict
         [row.lease.job_id for row in rows],
         [row.event_id for row in rows],
     )
-    return {record["id"]: EndedAttempt(record["id"], record["buried"], record["run_at"]) for record in records}
+    return {
+        record["id"]: EndedAttempt(record["id"], record["buried"], record["run_at"]) for record in records
+    }
 
 
 class RenewRow(Struct, frozen=True, gc=False):
@@ -379,7 +388,7 @@ async def renew_leases(
         [row.tenant_id for row in rows],
         [lease.job_id for lease in leases],
         [lease.worker_id for lease in leases],
-        [lease.lease_id for lease in leases],
+        [_fence(lease) for lease in leases],
         [lease.check_end for lease in leases],
         [row.seconds for row in rows],
     )
@@ -432,7 +441,12 @@ async def retry_dead_jobs(
 async def purge_dead_jobs(session: Session, tenant_id: int, selection: DeadSelection) -> int:
     """Delete dead letters for good; returns how many."""
     row = await session.one(
-        _PURGE_DEAD, tenant_id, selection.queue, _listed(selection.queues), selection.created_before, selection.limit
+        _PURGE_DEAD,
+        tenant_id,
+        selection.queue,
+        _listed(selection.queues),
+        selection.created_before,
+        selection.limit,
     )
     return 0 if row is None else int(row["purged"])
 
@@ -449,6 +463,10 @@ async def set_job_priority(
     """Change the priority of a waiting job and return the old one; None when there is no such job."""
     row: Row | None = await session.one(_SET_PRIORITY, now, tenant_id, job_id, _listed(queues), priority)
     return None if row is None else int(row["old_priority"])
+
+
+def _fence(lease: Lease) -> UUID | None:
+    return _NOBODYS_LEASE if lease.mismatch else lease.lease_id
 
 
 def _listed(names: Sequence[str] | None) -> list[str] | None:

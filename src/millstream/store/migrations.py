@@ -54,8 +54,8 @@ def migration_sql(roles: Roles, migrations: Sequence[Migration] | None = None) -
     for migration in list_migrations() if migrations is None else migrations:
         parts.append(f"-- {migration.version:04} {migration.name}")
         parts.append(with_roles(migration.sql, roles))
-        parts.append(
-            "insert into millstream.schema_migrations (version, name, checksum)"
+        parts.append(  # numbers, our own file names and hex digits
+            "insert into millstream.schema_migrations (version, name, checksum)"  # noqa: S608
             f" values ({migration.version}, '{migration.name}', '{migration.checksum}');"
         )
     return "\n\n".join(["begin;", *parts, "commit;"]) + "\n"
@@ -69,7 +69,9 @@ def with_roles(sql: str, roles: Roles) -> str:
         "millstream_tenant": roles.tenant,
         "millstream_inline": roles.inline,
     }
-    return re.sub(r"\bmillstream_(?:owner|engine|tenant|inline)\b", lambda match: quoted(names[match[0]]), sql)
+    return re.sub(
+        r"\bmillstream_(?:owner|engine|tenant|inline)\b", lambda match: quoted(names[match[0]]), sql
+    )
 
 
 def quoted(name: str) -> str:
@@ -97,10 +99,14 @@ async def check_schema(session: Session) -> None:
         raise SchemaError("the database has no millstream schema: run `millstream db migrate`")
     current = max(applied)
     if current < SCHEMA_VERSION_MIN or current < newest:
-        raise SchemaError(f"the schema is at version {current}, this server needs {newest}: run `millstream db migrate`")
+        raise SchemaError(
+            f"the schema is at version {current}, this server needs {newest}: run `millstream db migrate`"
+        )
     # The next version is tolerated, so that servers can be restarted one by one after a migration.
     if current > newest + 1:
-        raise SchemaError(f"the schema is at version {current}, this server knows {newest}: upgrade millstream")
+        raise SchemaError(
+            f"the schema is at version {current}, this server knows {newest}: upgrade millstream"
+        )
     _refuse_edited(applied, known)
 
 

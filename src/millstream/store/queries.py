@@ -98,7 +98,9 @@ def load(noun: str) -> dict[str, Statement]:
 def load_all() -> dict[str, Statement]:
     """Return every statement of the server, by name; names are unique over all files."""
     statements: dict[str, Statement] = {}
-    for path in sorted((resources.files("millstream.store") / "sql" / "queries").iterdir(), key=lambda item: item.name):
+    for path in sorted(
+        (resources.files("millstream.store") / "sql" / "queries").iterdir(), key=lambda item: item.name
+    ):
         for name, statement in load(path.name.removesuffix(".sql")).items():
             if name in statements:
                 raise StatementError(f"{path.name}: {name} is defined in another file too")

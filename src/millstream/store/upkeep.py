@@ -55,13 +55,17 @@ async def list_tenant_plans(session: Session, *, after: int, limit: int) -> list
 
 async def prune_done_jobs(session: Session, bounds: Sequence[tuple[int, datetime]], *, limit: int) -> int:
     """Delete up to `limit` jobs that finished before their tenant's bound; returns how many."""
-    row = await session.one(_PRUNE_DONE, [bound[0] for bound in bounds], [bound[1] for bound in bounds], limit)
+    row = await session.one(
+        _PRUNE_DONE, [bound[0] for bound in bounds], [bound[1] for bound in bounds], limit
+    )
     return 0 if row is None else int(row["pruned"])
 
 
 async def prune_job_events(session: Session, bounds: Sequence[tuple[int, datetime]], *, limit: int) -> int:
     """Delete up to `limit` history entries older than their tenant's bound; returns how many."""
-    row = await session.one(_PRUNE_EVENTS, [bound[0] for bound in bounds], [bound[1] for bound in bounds], limit)
+    row = await session.one(
+        _PRUNE_EVENTS, [bound[0] for bound in bounds], [bound[1] for bound in bounds], limit
+    )
     return 0 if row is None else int(row["pruned"])
 
 

@@ -15,7 +15,9 @@ _REGISTER = _QUERIES["register_worker"].taking(
     "metadata", "version", "workers_max",
 )  # fmt: skip
 _LIST = _QUERIES["list_workers"].taking("tenant_id", "id", "queues", "limit")
-_BEAT = _QUERIES["beat_worker"].taking("now", "tenant_id", "id", "queues", "status", "current_jobs", "metadata")
+_BEAT = _QUERIES["beat_worker"].taking(
+    "now", "tenant_id", "id", "queues", "status", "current_jobs", "metadata"
+)
 _DEREGISTER = _QUERIES["deregister_worker"].taking("now", "tenant_id", "id", "queues")
 _RETIRE = _QUERIES["retire_stale_workers"].taking("now", "silence_seconds")
 _GAUGES = _QUERIES["count_worker_gauges"].taking("now")
@@ -59,7 +61,12 @@ async def register_worker(
 
 
 async def list_workers(
-    session: Session, tenant_id: int, *, worker_id: str | None = None, queues: Sequence[str] | None, limit: int
+    session: Session,
+    tenant_id: int,
+    *,
+    worker_id: str | None = None,
+    queues: Sequence[str] | None,
+    limit: int,
 ) -> list[Worker]:
     """Return workers, the most recent heartbeat first, or the one with `worker_id`."""
     rows = await session.many(_LIST, tenant_id, worker_id, _listed(queues), limit)

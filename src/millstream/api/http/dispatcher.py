@@ -42,9 +42,10 @@ Observe = Callable[[str, str, int, float], None]
 Whole = Callable[[bytes, bytes], None]
 """Sends status line and header lines, then a body, in one piece."""
 
-_WHOLE_ANSWER = "millstream.answer"
-_NO_EXTENSIONS: Mapping[str, Whole] = {}
-_STATUS_LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+WHOLE_ANSWER = "millstream.answer"
+_STATUS_LINES = {
+    int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 _GZIP_BYTES_MIN = 1024
 _CLOSE = (b"connection", b"close")
 _NEVER_SERVED = frozenset({"TRACE", "CONNECT"})
@@ -101,7 +102,12 @@ class Dispatcher:
             if response is None:
                 return
         hot = endpoint is not None and endpoint.hot
-        await self._send(response, headers, request_id, method, hot, send)
+        # A listener that takes an answer as one piece of bytes is spared what a hot answer never has.
+        whole: Whole | None = scope["extensions"].get(WHOLE_ANSWER) if hot and "extensions" in scope else None
+        if whole is None or response.headers or b"origin" in headers:
+            await self._send(response, headers, request_id, method, hot, send)
+        else:
+            whole(self._head(response, request_id), response.body)
         template = "" if endpoint is None else endpoint.path
         self._observe(method, template, response.status, time.perf_counter() - started)
 

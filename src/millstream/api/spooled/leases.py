@@ -31,7 +31,6 @@ from millstream.engine.engine import Engine
 
 _LEASE_SECONDS = 30
 # Stands for a text that is no lease id at all: it reaches the database as one that no claim was ever given.
-_NOBODYS_LEASE = UUID(int=0)
 
 _CLAIM = Body(requests.Claim)
 _COMPLETE = Body(requests.Complete)
@@ -220,7 +219,7 @@ def _lease(job_id: str, worker_id: str, lease_id: str | None) -> Lease:
     if lease_id:
         presented = parse_id(lease_id)
         if presented is None:
-            presented, mismatch = _NOBODYS_LEASE, True
+            mismatch = True
     return Lease(job_id=job, worker_id=without_controls(worker_id), lease_id=presented, mismatch=mismatch)
 
 

@@ -8,6 +8,7 @@ given as materialized (
         g.*,
         coalesce(g.max_retries, q.max_retries, :default_max_retries::smallint) as retries,
         coalesce(g.timeout_seconds, q.default_timeout_seconds, :default_timeout_seconds::int) as timeout,
+        k.job_id as known_id,
         coalesce(:now::timestamptz, now()) as at
     from batch
     cross join unnest(
@@ -31,22 +32,29 @@ given as materialized (
         idempotency_key, tags, parent_job_id, completion_webhook, completion_webhook_secret, place
     )
     left join millstream.queues as q on q.tenant_id = g.tenant_id and q.name = g.queue
+    left join millstream.idempotency_keys as k on k.tenant_id = g.tenant_id and k.key = g.idempotency_key
 ),
 keyed as (
     insert into millstream.idempotency_keys as k (tenant_id, key, job_id)
     select g.tenant_id, g.idempotency_key, g.id
     from given as g
-    where g.idempotency_key is not null
+    where g.idempotency_key is not null and g.known_id is null
     order by g.tenant_id, g.idempotency_key
-    -- An update, not `do nothing`: only that returns the row of a concurrent winner.
+    -- An update, not `do nothing`: only that returns the row of a concurrent winner, and its xmax tells it.
     on conflict (tenant_id, key) do update set job_id = k.job_id
-    returning k.tenant_id, k.key, k.job_id
+    returning k.tenant_id, k.key, k.job_id, k.xmax <> 0 as lost
+),
+-- Rarely more than none, so that joining it costs nothing however large the batch is.
+lost as materialized (
+    select k.tenant_id, k.key, k.job_id
+    from keyed as k
+    where k.lost
 ),
 fresh as materialized (
     select g.*
     from given as g
-    left join keyed as k on k.tenant_id = g.tenant_id and k.key = g.idempotency_key
-    where g.idempotency_key is null or k.job_id = g.id
+    left join lost as l on l.tenant_id = g.tenant_id and l.key = g.idempotency_key
+    where g.known_id is null and l.job_id is null
 ),
 inserted as (
     insert into millstream.jobs (
@@ -75,11 +83,11 @@ counted as (
     group by f.tenant_id, (f.at at time zone 'UTC')::date
 )
 select
-    coalesce(k.job_id, g.id) as id,
-    coalesce(k.job_id = g.id, true) as created,
+    coalesce(g.known_id, l.job_id, g.id) as id,
+    g.known_id is null and l.job_id is null as created,
     coalesce(g.run_at > g.at, false) as delayed
 from given as g
-left join keyed as k on k.tenant_id = g.tenant_id and k.key = g.idempotency_key
+left join lost as l on l.tenant_id = g.tenant_id and l.key = g.idempotency_key
 order by g.place;
 
 -- name: touch_jobs :exec
@@ -150,19 +158,18 @@ with batch as materialized (
 wanted as materialized (
     select w.*, coalesce(q.enabled, true) as enabled
     from batch
-    cross join unnest(:tenant_ids::int[], :queues::text[], :wants::int[], :lease_firsts::int[])
-    with ordinality as w (tenant_id, queue, want, lease_first, number)
+    cross join unnest(:tenant_ids::int[], :queues::text[], :wants::int[], :slot_firsts::int[])
+    with ordinality as w (tenant_id, queue, want, slot_first, number)
     left join millstream.queues as q on q.tenant_id = w.tenant_id and q.name = w.queue
 ),
 -- `skip locked` does not skip this statement's own locks, so one row of `wanted` is one queue and the jobs
 -- are handed out by their number.
 picked as materialized (
     select
-        w.number,
-        w.lease_first,
         c.tenant_id,
         c.id,
-        row_number() over (partition by w.number order by c.priority desc, c.created_at, c.id) as place
+        w.slot_first
+        + row_number() over (partition by w.number order by c.priority desc, c.created_at, c.id) as slot
     from wanted as w
     cross join lateral (
         select j.tenant_id, j.id, j.priority, j.created_at
@@ -176,28 +183,23 @@ picked as materialized (
         limit case when w.enabled then w.want else 0 end
         for update skip locked
     ) as c
-),
-seats as materialized (
-    select s.*
-    from unnest(
-        :seat_numbers::int[], :seat_firsts::int[], :seat_lasts::int[], :worker_ids::text[], :lease_seconds::int[]
-    ) with ordinality as s (number, first_place, last_place, worker_id, lease_seconds, seat)
 )
+-- A slot finds its seat by subscript: a join of places with ranges of seats would look at every pair.
 update millstream.jobs as j
 set
     state = 5,
     returned = false,
-    worker_id = s.worker_id,
-    lease_id = (:lease_ids::uuid[])[p.lease_first + p.place],
-    lease_expires_at = coalesce(:now::timestamptz, now()) + s.lease_seconds * interval '1 second',
+    worker_id = (:worker_ids::text[])[(:slot_seats::int[])[p.slot]],
+    lease_id = (:lease_ids::uuid[])[p.slot],
+    lease_expires_at = coalesce(:now::timestamptz, now())
+    + (:lease_seconds::int[])[(:slot_seats::int[])[p.slot]] * interval '1 second',
     started_at = coalesce(:now::timestamptz, now()),
     updated_at = coalesce(:now::timestamptz, now())
 from picked as p
-inner join seats as s on s.number = p.number and p.place between s.first_place and s.last_place
 where j.tenant_id = p.tenant_id and j.id = p.id
 returning
-    s.seat, p.place, j.id, j.queue, j.payload, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
-    j.created_at, j.lease_id, j.lease_expires_at;
+    p.slot, j.id, j.queue, j.payload, j.priority, j.retry_count, j.max_retries, j.timeout_seconds, j.created_at,
+    j.lease_id, j.lease_expires_at;
 
 -- name: find_claimed_jobs :many
 -- Looks up, after a lost connection, which of the given leases were written.

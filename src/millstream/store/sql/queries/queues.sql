@@ -175,7 +175,11 @@ select
     d.completed,
     f.failed,
     round(d.avg_ms)::bigint as avg_ms,
-    greatest(extract(epoch from coalesce(:now::timestamptz, now()) - a.oldest_at), 0)::bigint as oldest_seconds,
+    -- `greatest` passes over nulls: without waiting jobs there is no age.
+    case
+        when a.oldest_at is not null
+            then greatest(extract(epoch from coalesce(:now::timestamptz, now()) - a.oldest_at), 0)::bigint
+    end as oldest_seconds,
     (
         select count(*)
         from millstream.workers as w

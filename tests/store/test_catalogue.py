@@ -1,0 +1,209 @@
+"""Row-level security, table by table, as the catalogue has it and as a tenant meets it."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.store.conftest import Connect
+
+# What belongs to no tenant. The tenant role may not read any of it.
+WITHOUT_TENANT = {"settings", "leaders", "schema_migrations"}
+# The tenants themselves are rows of their own tenant by another name.
+TENANT_COLUMN: Mapping[str, str] = {"tenants": "id"}
+POLICIES = {
+    "owner_all": "millstream_owner",
+    "engine_all": "millstream_engine",
+    "tenant_own": "millstream_tenant",
+}
+_TABLES = """select c.oid, c.relname::text as name, c.relrowsecurity, c.relforcerowsecurity,
+    exists (
+        select from pg_attribute as a
+        where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+    ) as has_tenant
+from pg_class as c
+where c.relnamespace = 'millstream'::regnamespace and c.relkind in ('r', 'p')
+order by c.relname"""
+
+
+async def assert_protected(connection: "asyncpg.Connection[Any]") -> list[str]:
+    protected: list[str] = []
+    for table in await connection.fetch(_TABLES):
+        name = table["name"]
+        if name in WITHOUT_TENANT:
+            assert not table["has_tenant"], name
+            continue
+        assert table["has_tenant"] or name in TENANT_COLUMN, f"{name} has no tenant and is on no list"
+        assert table["relrowsecurity"], f"{name} has no row-level security"
+        assert table["relforcerowsecurity"], f"{name} does not force it"
+        policies = await connection.fetch(
+            "select policyname::text as policy, roles::text[] as roles, qual, with_check, permissive, cmd"
+            " from pg_policies where schemaname = 'millstream' and tablename = $1",
+            name,
+        )
+        assert {row["policy"]: row["roles"] for row in policies} == {
+            policy: [role] for policy, role in POLICIES.items()
+        }, name
+        own = next(row for row in policies if row["policy"] == "tenant_own")
+        column = TENANT_COLUMN.get(name, "tenant_id")
+        for rule in (own["qual"], own["with_check"]):
+            assert f"{column} =" in rule, name
+            assert "millstream.tenant_id" in rule, name
+        protected.append(name)
+    return protected
+
+
+async def test_every_table_with_a_tenant_forces_its_policies(connection: "asyncpg.Connection[Any]") -> None:
+    protected = await assert_protected(connection)
+    assert {"jobs", "jobs_dead", "jobs_done", "jobs_done_rest", "tenants", "api_keys"} <= set(protected)
+
+
+async def test_a_partition_added_later_forces_them_too(connection: "asyncpg.Connection[Any]") -> None:
+    before = await assert_protected(connection)
+    await connection.execute("set role millstream_owner")
+    added = await connection.fetchval("select millstream.add_done_partition(now() + interval '1 year')")
+    assert added is True
+    again = await connection.fetchval("select millstream.add_done_partition(now() + interval '1 year')")
+    assert again is False
+    await connection.execute("reset role")
+    after = await assert_protected(connection)
+    [partition] = set(after) - set(before)
+    assert partition.startswith("jobs_done_2")
+
+
+async def test_a_table_without_policies_would_be_found(connection: "asyncpg.Connection[Any]") -> None:
+    await connection.execute("set role millstream_owner")
+    await connection.execute("create table millstream.careless (tenant_id int)")
+    await connection.execute("reset role")
+    with pytest.raises(AssertionError, match="careless"):
+        await assert_protected(connection)
+
+
+async def test_every_view_applies_the_rights_of_its_reader(connection: "asyncpg.Connection[Any]") -> None:
+    views = await connection.fetch(
+        "select relname::text as name, reloptions from pg_class"
+        " where relnamespace = 'millstream'::regnamespace and relkind in ('v', 'm')"
+    )
+    assert [view["name"] for view in views] == ["all_jobs"]
+    assert all("security_invoker=true" in view["reloptions"] for view in views)
+
+
+# Columns that a row of any tenant table needs; what is not named here has a default or may be null.
+_VALUES: Mapping[str, str] = {
+    "uuid": "gen_random_uuid()",
+    "text": "md5(random()::text)",
+    "bytea": "sha256(random()::text::bytea)",
+    "smallint": "1",
+    "integer": "1",
+    "bigint": "1",
+    "boolean": "true",
+    "date": "current_date",
+    "timestamp with time zone": "now()",
+}
+# Where the checks of a table want something else.
+_SPECIAL: Mapping[tuple[str, str], str] = {
+    ("jobs_done", "state"): "7",
+    ("job_events", "kind"): "4",
+}
+
+
+async def fill(connection: "asyncpg.Connection[Any]", tenant_id: int) -> list[str]:
+    """Insert one row of `tenant_id` into every table that has one; returns the names of all tenant tables."""
+    tables: list[str] = []
+    for table in await connection.fetch(_TABLES):
+        name = table["name"]
+        if not table["has_tenant"]:
+            continue
+        tables.append(name)
+        if name.startswith("jobs_done_"):
+            # Filled through the table that it is a partition of.
+            continue
+        columns = await connection.fetch(
+            "select column_name::text as name, data_type from information_schema.columns where table_schema ="
+            " 'millstream' and table_name = $1 and is_nullable = 'NO' and column_default is null",
+            name,
+        )
+        values = [
+            str(tenant_id)
+            if column["name"] == "tenant_id"
+            else _SPECIAL.get((name, column["name"]), _VALUES[column["data_type"]])
+            for column in columns
+        ]
+        names = ", ".join(column["name"] for column in columns)
+        await connection.execute(f"insert into millstream.{name} ({names}) values ({', '.join(values)})")
+    return tables
+
+
+async def make_tenants(connection: "asyncpg.Connection[Any]") -> tuple[int, int]:
+    made = [
+        await connection.fetchval(
+            "insert into millstream.tenants (public_id, slug, name) values ($1, $1, 'x') returning id", str(uuid4())
+        )
+        for _ in range(2)
+    ]
+    return made[0], made[1]
+
+
+async def count_as_tenant(
+    connection: "asyncpg.Connection[Any]", tables: list[str], setting: str | None
+) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    async with connection.transaction():
+        await connection.execute("set local role millstream_tenant")
+        if setting is not None:
+            await connection.execute("select set_config('millstream.tenant_id', $1, true)", setting)
+        for table in tables:
+            counts[table] = await connection.fetchval(f"select count(*) from millstream.{table}")
+    return counts
+
+
+async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: "asyncpg.Connection[Any]") -> None:
+    one, other = await make_tenants(connection)
+    await connection.execute("set role millstream_engine")
+    tables = await fill(connection, one)
+    # A finished job of an id made before there were partitions, and one within each kind of partition.
+    await connection.execute("reset role")
+    queried = [*tables, "tenants", "all_jobs"]
+    everything = {
+        table: await connection.fetchval(f"select count(*) from millstream.{table}") for table in queried
+    }
+    assert all(everything[table] > 0 for table in queried if not table.startswith("jobs_done_2"))
+
+    assert set((await count_as_tenant(connection, queried, None)).values()) == {0}
+    assert set((await count_as_tenant(connection, queried, "")).values()) == {0}
+    foreign = await count_as_tenant(connection, queried, str(other))
+    # A tenant without rows sees itself.
+    assert {table for table, count in foreign.items() if count} == {"tenants"}
+    own = await count_as_tenant(connection, queried, str(one))
+    assert own == {**everything, "tenants": 1}
+
+
+async def test_a_tenant_cannot_write_into_another(connection: "asyncpg.Connection[Any]") -> None:
+    one, other = await make_tenants(connection)
+    await fill(connection, one)
+    await connection.execute("select set_config('millstream.tenant_id', $1, false)", str(other))
+    await connection.execute("set role millstream_tenant")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(
+            "insert into millstream.job_labels (tenant_id, kind, label) values ($1, 1, 'theirs')", one
+        )
+    assert await connection.execute("delete from millstream.jobs") == "DELETE 0"
+    assert await connection.execute("update millstream.queues set enabled = false") == "UPDATE 0"
+
+
+async def test_secrets_of_the_installation_are_out_of_a_tenants_reach(connect: Connect) -> None:
+    connection = await connect()
+    await connection.execute("set role millstream_tenant")
+    for table in sorted(WITHOUT_TENANT):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"select * from millstream.{table}")
+
+
+async def test_the_role_of_inline_calls_reads_no_table(connection: "asyncpg.Connection[Any]") -> None:
+    rows = await connection.fetch(
+        "select c.relname::text as name from pg_class as c where c.relnamespace = 'millstream'::regnamespace"
+        " and c.relkind in ('r', 'p', 'v') and has_table_privilege('millstream_inline', c.oid, 'select')"
+    )
+    assert rows == []
