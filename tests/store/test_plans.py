@@ -112,16 +112,14 @@ async def filled(filled_dsn: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-async def explain(session: Session, name: str, *, analyze: bool, **arguments: str) -> Plan:
-    """Explain a statement with SQL literals as arguments; what is not given is null."""
+async def explain(session: Session, name: str, **arguments: str) -> Plan:
+    """Run a statement and return its plan, with SQL literals as arguments; what is not given is null."""
     statement = STATEMENTS[name]
     assert set(arguments) <= set(statement.parameters), set(arguments) - set(statement.parameters)
     values = ", ".join(arguments.get(parameter, "null") for parameter in statement.parameters)
     await session.run(f"prepare planned as {statement.sql}")
     try:
-        options = "analyze, timing off, summary off, format json" if analyze else "format json"
-        execute = f"execute planned({values})" if statement.parameters else "execute planned"
-        row = await session.one(f"explain ({options}) {execute}")
+        row = await session.one(f"explain (analyze, timing off, summary off, format json) execute planned({values})")
     finally:
         await session.run("deallocate planned")
     assert row is not None
@@ -133,7 +131,7 @@ async def run_and_undo(database: Database, name: str, **arguments: str) -> Plan:
     async with database.session() as session:
         await session.run("begin")
         try:
-            plan = await explain(session, name, analyze=True, **arguments)
+            plan = await explain(session, name, **arguments)
         finally:
             await session.run("rollback")
     assert_no_scan(plan)
@@ -142,7 +140,7 @@ async def run_and_undo(database: Database, name: str, **arguments: str) -> Plan:
 
 async def run_as_tenant(database: Database, name: str, **arguments: str) -> Plan:
     async with database.tenant(TENANT) as session:
-        plan = await explain(session, name, analyze=True, tenant_id=str(TENANT), **arguments)
+        plan = await explain(session, name, tenant_id=str(TENANT), **arguments)
     assert_no_scan(plan)
     return plan
 
@@ -151,7 +149,8 @@ def assert_no_scan(plan: Plan) -> None:
     scanned = [
         scan
         for scan in plan.scans
-        if scan.node == "Seq Scan" and any(_belongs(scan.relation, table) for table in GROWING)
+        # An empty partition may be walked: that is no row.
+        if scan.node == "Seq Scan" and scan.rows and any(_belongs(scan.relation, table) for table in GROWING)
     ]
     assert scanned == []
 
@@ -182,60 +181,252 @@ async def running_jobs(database: Database, count: int) -> dict[str, str]:
     }
 
 
-async def test_show(filled: Database) -> None:
-    import sys
+async def test_creating_looks_up_queues_and_keys_only(filled: Database) -> None:
+    def nothing(kind: str) -> str:
+        return array([None, None], kind)
 
-    async def show(name: str, tenant: bool = False, **arguments: str) -> None:
-        if tenant:
-            async with filled.tenant(TENANT) as session:
-                plan = await explain(session, name, analyze=True, tenant_id=str(TENANT), **arguments)
-        else:
-            async with filled.session() as session:
-                await session.run("begin")
-                try:
-                    plan = await explain(session, name, analyze=True, **arguments)
-                finally:
-                    await session.run("rollback")
-        print("==", name, file=sys.stderr)
-        for scan in plan.scans:
-            print("   ", scan.node, scan.relation, scan.index, scan.rows, scan.loops, file=sys.stderr)
+    plan = await run_and_undo(
+        filled,
+        "create_jobs",
+        batch_id="1",
+        default_max_retries="3",
+        default_timeout_seconds="300",
+        tenant_ids="'{1,2}'",
+        ids="array[gen_random_uuid(), gen_random_uuid()]",
+        queues="'{q1,q2}'",
+        payloads="'{a,b}'",
+        job_types="'{a,b}'",
+        priorities="'{0,0}'",
+        max_retries=nothing("smallint"),
+        timeouts=nothing("int"),
+        run_ats=nothing("timestamptz"),
+        expires_ats=nothing("timestamptz"),
+        idempotency_keys="'{k5,new}'",
+        tags=nothing("text"),
+        parent_job_ids=nothing("uuid"),
+        webhooks=nothing("text"),
+        webhook_secrets=nothing("text"),
+        label_tenant_ids=EMPTY,
+        label_kinds=EMPTY,
+        labels=EMPTY,
+    )
+    assert plan.indexes_of("jobs") == set()
+    assert plan.indexes_of("jobs_done") == set()
+    assert plan.indexes_of("queues") == {"queues_pkey"}
+    assert plan.indexes_of("idempotency_keys") <= {"idempotency_keys_pkey"}
+    assert plan.rows_of("idempotency_keys") <= 2
 
+
+def wanted(count: int, queue: str = "q1") -> dict[str, str]:
+    return {
+        "batch_id": "1",
+        "tenant_ids": "'{1}'",
+        "queues": f"'{{{queue}}}'",
+        "wants": f"'{{{count}}}'",
+        "slot_firsts": "'{0}'",
+        "slot_seats": f"array_fill(1, array[{count}])",
+        "worker_ids": "'{w}'",
+        "lease_seconds": "'{30}'",
+        "lease_ids": array([f"{number:032x}" for number in range(count)], "uuid"),
+    }
+
+
+async def test_claiming_ten_touches_ten(filled: Database) -> None:
+    plan = await run_and_undo(filled, "claim_jobs", **wanted(10))
+    assert plan.indexes_of("jobs") == {"jobs_ready", "jobs_pkey"}
+    # Ten in the order of the index, and the same ten again to change them.
+    assert 20 <= plan.rows_of("jobs") <= 24
+
+
+async def test_claiming_from_an_empty_queue_touches_nothing(filled: Database) -> None:
+    plan = await run_and_undo(filled, "claim_jobs", **wanted(10, "nobody-knows-it"))
+    assert plan.rows_of("jobs") == 0
+
+
+async def test_promoting_when_nothing_is_due_touches_nothing(filled: Database) -> None:
+    plan = await run_and_undo(filled, "promote_due_jobs", after="'epoch'", limit="1000")
+    assert plan.indexes_of("jobs") == {"jobs_waiting", "jobs_pkey"}
+    assert plan.rows_of("jobs") <= 1
+
+
+async def test_promoting_touches_what_is_due(filled: Database) -> None:
+    # The waiting jobs begin after an hour, a second apart; two in ten of these wait.
+    plan = await run_and_undo(
+        filled, "promote_due_jobs", after="'epoch'", limit="1000", now="now() + interval '1 hour 100 seconds'"
+    )
+    assert 20 <= plan.rows_of("jobs") <= 100
+
+
+async def test_the_next_time_to_wait_for_is_one_row(filled: Database) -> None:
+    plan = await run_and_undo(filled, "next_run_at", after="'epoch'")
+    assert plan.indexes_of("jobs") == {"jobs_waiting"}
+    assert plan.rows_of("jobs") == 1
+
+
+async def test_completing_ten_touches_ten(filled: Database) -> None:
     running = await running_jobs(filled, 10)
-    await show("promote_due_jobs", after="'epoch'", limit="1000")
-    await show("next_run_at", after="'epoch'")
-    ids = "array[" + ",".join(f"'{secrets.token_hex(16)}'" for _ in range(10)) + "]::uuid[]"
-    await show("claim_jobs", batch_id="1", tenant_ids="'{1}'", queues="'{q1}'", wants="'{10}'", slot_firsts="'{0}'",
-        slot_seats="array_fill(1, array[10])", worker_ids="'{w}'", lease_seconds="'{30}'", lease_ids=ids)
-    await show("complete_jobs", **running, results=array(["{}"] * 10, "text"))
-    await show("fail_jobs", **running, reap="0", after="'epoch'", errors=array(["e"] * 10, "text"), delays="array_fill(null::int, array[10])",
-        event_ids=ids)
-    await show("fail_jobs", batch_id="1", reap="500", after="'epoch'", tenant_ids=EMPTY, ids=EMPTY, worker_ids=EMPTY, lease_ids=EMPTY, check_ends=EMPTY, errors=EMPTY, delays=EMPTY, event_ids=EMPTY)
-    renew = {k: v for k, v in running.items() if k != "batch_id"}
-    await show("renew_leases", **renew, lease_seconds="array_fill(30, array[10])")
-    await show("judge_jobs", tenant_ids=running["tenant_ids"], ids=running["ids"])
-    await show("find_job", tenant=True, id="'" + running["ids"][7:43] + "'")
-    f = dict(queue_matches=EMPTY, type_matches=EMPTY, limit="51", offset="0")
-    await show("list_jobs_newest", tenant=True, **f)
-    await show("list_jobs_oldest", tenant=True, **f)
-    await show("list_jobs_newest", tenant=True, **f, queue="'q1'")
-    await show("find_expired_jobs", limit="500")
-    await show("cancel_jobs", tenant_ids=running["tenant_ids"], ids=running["ids"])
-    await show("retry_dead_jobs", tenant_id="1", limit="100", restart="true")
-    await show("purge_dead_jobs", tenant_id="1", limit="100")
-    await show("count_job_usage", tenant_id="1", active_max="11")
-    await show("prune_done_jobs", tenant_ids="'{1,2,3,4,5}'", finished_befores="array_fill(now() - interval '60 days', array[5])", limit="2000")
-    await show("prune_job_events", tenant_ids="'{1,2,3,4,5}'", befores="array_fill(now() - interval '60 days', array[5])", limit="2000")
-    await show("find_api_key", digest="sha256('7'::bytea)")
-    await show("retire_stale_workers", silence_seconds="120")
-    await show("find_claimed_jobs", tenant_ids=running["tenant_ids"], lease_ids=running["lease_ids"])
-    await show("list_job_events", tenant=True, job_id="gen_random_uuid()")
-    await show("list_job_statuses", tenant=True, ids=running["ids"])
-    await show("get_queue_stats", tenant=True, name="'q1'")
-    await show("list_workers", tenant=True, limit="100")
-    await show("release_jobs", tenant_ids=running["tenant_ids"], ids=running["ids"], lease_ids=running["lease_ids"])
-    none = lambda k: f"array_fill(null::{k}, array[2])"
-    await show("create_jobs", batch_id="1", default_max_retries="3", default_timeout_seconds="300", tenant_ids="'{1,1}'",
-        ids=f"array['{secrets.token_hex(16)}','{secrets.token_hex(16)}']::uuid[]", queues="'{q1,q2}'", payloads="'{a,b}'", job_types="'{a,b}'",
-        priorities="'{0,0}'", max_retries=none("smallint"), timeouts=none("int"), run_ats=none("timestamptz"), expires_ats=none("timestamptz"),
-        idempotency_keys="'{k1,k2}'", tags=none("text"), parent_job_ids=none("uuid"), webhooks=none("text"), webhook_secrets=none("text"),
-        label_tenant_ids=EMPTY, label_kinds=EMPTY, labels=EMPTY)
+    plan = await run_and_undo(filled, "complete_jobs", **running, results=array(["{}"] * 10, "text"))
+    # The children's index stands by for parents that have dependents.
+    assert plan.indexes_of("jobs") == {"jobs_pkey", "jobs_children"}
+    assert plan.rows_of("jobs") == 20
+
+
+async def test_failing_ten_touches_ten(filled: Database) -> None:
+    plan = await run_and_undo(
+        filled,
+        "fail_jobs",
+        **await running_jobs(filled, 10),
+        reap="0",
+        after="'epoch'",
+        errors=array(["e"] * 10, "text"),
+        delays=array([None] * 10, "int"),
+        event_ids=array([f"{number:032x}" for number in range(10)], "uuid"),
+    )
+    assert plan.indexes_of("jobs") == {"jobs_pkey", "jobs_children", "jobs_leases"}
+    assert plan.indexes_of("queues") == {"queues_pkey"}
+    assert plan.rows_of("jobs") == 20
+
+
+NO_FAILURES = dict.fromkeys(
+    ("tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "errors", "delays", "event_ids"), EMPTY
+)
+
+
+async def test_reaping_when_every_lease_holds_touches_nothing(filled: Database) -> None:
+    plan = await run_and_undo(
+        filled, "fail_jobs", batch_id="1", reap="500", after="'epoch'", **NO_FAILURES
+    )
+    assert "jobs_leases" in plan.indexes_of("jobs")
+    assert plan.rows_of("jobs") <= 1
+
+
+async def test_reaping_is_bounded_however_many_leases_ran_out(filled: Database) -> None:
+    plan = await run_and_undo(
+        filled, "fail_jobs", batch_id="1", reap="50", after="'epoch'", now="now() + interval '1 day'", **NO_FAILURES
+    )
+    assert 100 <= plan.rows_of("jobs") <= 110
+
+
+async def test_renewing_ten_touches_ten(filled: Database) -> None:
+    running = await running_jobs(filled, 10)
+    del running["batch_id"]
+    plan = await run_and_undo(filled, "renew_leases", **running, lease_seconds=array([30] * 10, "int"))
+    assert plan.indexes_of("jobs") == {"jobs_pkey"}
+    assert plan.rows_of("jobs") == 20
+
+
+async def test_releasing_and_cancelling_go_by_the_key(filled: Database) -> None:
+    running = await running_jobs(filled, 10)
+    keys = {name: running[name] for name in ("tenant_ids", "ids")}
+    released = await run_and_undo(filled, "release_jobs", **keys, lease_ids=running["lease_ids"])
+    assert released.indexes_of("jobs") == {"jobs_pkey"}
+    assert released.rows_of("jobs") == 10
+    cancelled = await run_and_undo(filled, "cancel_jobs", **keys)
+    assert cancelled.indexes_of("jobs") == {"jobs_pkey", "jobs_children"}
+    assert cancelled.rows_of("jobs") == 10
+
+
+async def finished_jobs(database: Database) -> list[dict[str, Any]]:
+    return await sample(
+        database,
+        "select tenant_id, id, tableoid::regclass::text as partition from millstream.jobs_done"
+        f" where tenant_id = {TENANT} and tableoid <> 'millstream.jobs_done_rest'::regclass order by id desc limit 1",
+    )
+
+
+@pytest.mark.parametrize("name", ["judge_jobs", "find_known_jobs"])
+async def test_a_look_up_by_id_opens_one_partition(filled: Database, name: str) -> None:
+    [job] = await finished_jobs(filled)
+    plan = await run_and_undo(
+        filled, name, tenant_ids=array([job["tenant_id"]], "int"), ids=array([job["id"]], "uuid")
+    )
+    assert plan.touched("jobs_done") == {job["partition"].removeprefix("millstream.")}
+    assert plan.rows_of("jobs_done") == 1
+    assert plan.indexes_of("jobs") == {"jobs_pkey"}
+    assert plan.indexes_of("jobs_dead") == {"jobs_dead_pkey"}
+    assert plan.rows_of("jobs") == 0
+
+
+async def test_touching_the_job_of_a_known_key_opens_one_partition(filled: Database) -> None:
+    [job] = await finished_jobs(filled)
+    plan = await run_and_undo(
+        filled, "touch_jobs", tenant_ids=array([job["tenant_id"]], "int"), ids=array([job["id"]], "uuid")
+    )
+    assert plan.touched("jobs_done") == {job["partition"].removeprefix("millstream.")}
+    assert plan.rows_of("jobs_done") == 1
+
+
+async def test_reading_one_job_opens_one_partition(filled: Database) -> None:
+    [job] = await finished_jobs(filled)
+    plan = await run_as_tenant(filled, "find_job", id=f"'{job['id']}'")
+    assert plan.touched("jobs_done") == {job["partition"].removeprefix("millstream.")}
+    assert plan.rows_of("jobs_done") == 1
+    assert plan.indexes_of("jobs") == {"jobs_pkey"}
+
+
+async def test_looking_up_states_opens_the_partitions_of_the_ids(filled: Database) -> None:
+    [job] = await finished_jobs(filled)
+    plan = await run_as_tenant(filled, "list_job_statuses", ids=array([job["id"]] * 3, "uuid"))
+    assert plan.touched("jobs_done") == {job["partition"].removeprefix("millstream.")}
+
+
+PAGE = {"queue_matches": EMPTY, "type_matches": EMPTY, "limit": "51", "offset": "0"}
+
+
+@pytest.mark.parametrize("name", ["list_jobs_newest", "list_jobs_oldest"])
+async def test_the_first_page_reads_the_rows_of_one_page(filled: Database, name: str) -> None:
+    plan = await run_as_tenant(filled, name, **PAGE)
+    assert plan.indexes_of("jobs") == {"jobs_pkey"}
+    assert plan.indexes_of("jobs_dead") == {"jobs_dead_pkey"}
+    assert all(index.endswith("_pkey") for index in plan.indexes_of("jobs_done"))
+    # A merge of sorted parts looks at the head of each.
+    parts = len(plan.touched("jobs_done")) + 2
+    total = plan.rows_of("jobs") + plan.rows_of("jobs_dead") + plan.rows_of("jobs_done")
+    assert 51 <= total <= 51 + parts
+
+
+async def test_a_tenant_with_a_cap_is_counted_up_to_it(filled: Database) -> None:
+    plan = await run_and_undo(filled, "count_job_usage", tenant_id=str(TENANT), active_max="11")
+    assert plan.indexes_of("jobs") == {"jobs_pkey"}
+    assert plan.rows_of("jobs") == 11
+
+
+async def test_looking_for_expired_jobs_goes_by_their_end(filled: Database) -> None:
+    none = await run_and_undo(filled, "find_expired_jobs", limit="500")
+    assert none.indexes_of("jobs") == {"jobs_expiring"}
+    assert none.rows_of("jobs") == 0
+    some = await run_and_undo(filled, "find_expired_jobs", limit="20", now="now() + interval '2 days'")
+    assert some.rows_of("jobs") == 20
+
+
+async def test_an_api_key_is_found_by_its_digest(filled: Database) -> None:
+    plan = await run_and_undo(filled, "find_api_key", digest="sha256('7'::bytea)")
+    assert plan.indexes_of("api_keys") == {"api_keys_digest_unique"}
+    assert plan.rows_of("api_keys") == 1
+
+
+async def test_silent_workers_are_found_by_their_last_heartbeat(filled: Database) -> None:
+    plan = await run_and_undo(filled, "retire_stale_workers", silence_seconds="120")
+    assert plan.indexes_of("workers") == {"workers_stale"}
+    assert plan.rows_of("workers") == 0
+
+
+async def test_a_history_goes_by_its_job(filled: Database) -> None:
+    plan = await run_as_tenant(filled, "list_job_events", job_id="gen_random_uuid()")
+    assert plan.indexes_of("job_events") == {"job_events_pkey"}
+    assert plan.rows_of("job_events") == 0
+
+
+async def test_purging_begins_with_the_oldest(filled: Database) -> None:
+    plan = await run_and_undo(filled, "purge_dead_jobs", tenant_id=str(TENANT), limit="100")
+    assert "jobs_dead_oldest" in plan.indexes_of("jobs_dead")
+    assert plan.rows_of("jobs_dead") <= 210
+    assert plan.rows_of("jobs") == 0
+
+
+async def test_a_scan_of_a_table_would_be_noticed(filled: Database) -> None:
+    async with filled.session() as session:
+        row = await session.one("explain (analyze, format json) select count(*) from millstream.jobs where payload = ''")
+    assert row is not None
+    scanned = Plan(list(_scans(json.loads(row[0])[0]["Plan"])))
+    assert scanned.rows_of("jobs") >= 15_000

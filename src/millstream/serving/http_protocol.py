@@ -7,7 +7,6 @@
   waits, and the server looks at all of them every few seconds.
 """
 
-from collections.abc import Callable
 from typing import cast
 
 from uvicorn._types import ASGI3Application
@@ -26,9 +25,13 @@ class HttpProtocol(HttpToolsProtocol):
     _waiting_since = 0.0
     _head_began = False
     _is_waiting = True
+    _answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: object) -> None:
         """Note the connection; it waits for its first request."""
+        extensions: dict[str, dict[object, object]] = {}
+        cast("dict[str, object]", extensions)[WHOLE_ANSWER] = self._answer
+        self._extensions = extensions
         super().connection_made(transport)  # pyright: ignore[reportArgumentType] - uvicorn narrows asyncio's type
         self._waiting_since = self.loop.time()
 
@@ -65,26 +68,22 @@ class HttpProtocol(HttpToolsProtocol):
             self._waiting_since = self.loop.time()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        extensions: dict[str, dict[object, object]] = {}
-        cast("dict[str, object]", extensions)[WHOLE_ANSWER] = self._answer_of(cycle)
-        cycle.scope["extensions"] = extensions
+        # One callable for all requests of the connection: one each would tie every request into a reference cycle.
+        self._answering = cycle
+        cycle.scope["extensions"] = self._extensions
         super()._start_asgi_task(cycle, app)
 
-    def _answer_of(self, cycle: RequestResponseCycle) -> Callable[[bytes, bytes], None]:
-        def answer(head: bytes, body: bytes) -> None:
-            # `head` is the status line and header lines; what the server adds and the blank line follow here.
-            if cycle.disconnected:
-                return
-            cycle.response_started = True
-            cycle.waiting_for_100_continue = False
-            defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-            self.transport.write(
-                b"%b%b%b\r\n%b" % (head, defaults, b"" if cycle.keep_alive else _CLOSE, body)
-            )
-            cycle.response_complete = True
-            cycle.message_event.set()
-            if not cycle.keep_alive:
-                self.transport.close()
-            cycle.on_response()
-
-        return answer
+    def _answer(self, head: bytes, body: bytes) -> None:
+        # `head` is the status line and header lines; what the server adds and the blank line follow here.
+        cycle = self._answering
+        if cycle is None or cycle.disconnected:
+            return
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        self.transport.write(b"%b%b%b\r\n%b" % (head, defaults, b"" if cycle.keep_alive else _CLOSE, body))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()

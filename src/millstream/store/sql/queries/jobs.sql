@@ -298,15 +298,18 @@ unblocked as (
 ),
 counted as (
     insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
-    select
-        f.tenant_id,
-        c.kind,
-        case c.kind when 4 then f.worker_id else '' end as subject,
-        (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date,
-        count(*)
+    select f.tenant_id, 2, '', (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date, count(*)
     from finished as f
-    cross join (values (2), (4)) as c (kind)
-    group by f.tenant_id, c.kind, subject
+    group by f.tenant_id
+    union all
+    -- Only registered workers have totals: claims need no registration, and a row per job would be one too many.
+    select b.tenant_id, 4, b.worker_id, (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date, b.jobs
+    from (
+        select f.tenant_id, f.worker_id, count(*) as jobs
+        from finished as f
+        group by f.tenant_id, f.worker_id
+    ) as b
+    inner join millstream.workers as w on w.tenant_id = b.tenant_id and w.id = b.worker_id
 )
 select
     f.place,
@@ -466,16 +469,20 @@ recorded as (
 ),
 counted as (
     insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
-    select
-        e.tenant_id,
-        c.kind,
-        case c.kind when 5 then e.worker_id else '' end as subject,
-        (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date,
-        count(*)
+    select e.tenant_id, 3, '', (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date, count(*)
     from ended as e
-    -- A lapsed lease is not counted against its worker; the tenant's total counts what was buried.
-    inner join (values (3), (5)) as c (kind) on (c.kind = 3 and not e.again) or (c.kind = 5 and e.kind = 4)
-    group by e.tenant_id, c.kind, subject
+    where not e.again
+    group by e.tenant_id
+    union all
+    -- A lapsed lease is not counted against its worker.
+    select b.tenant_id, 5, b.worker_id, (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date, b.jobs
+    from (
+        select e.tenant_id, e.worker_id, count(*) as jobs
+        from ended as e
+        where e.kind = 4
+        group by e.tenant_id, e.worker_id
+    ) as b
+    inner join millstream.workers as w on w.tenant_id = b.tenant_id and w.id = b.worker_id
 )
 select
     e.place, e.tenant_id, e.id, e.kind, e.again, e.wait, e.queue,

@@ -1,0 +1,162 @@
+"""Clients that create, claim and complete without pause, through whatever happens to the server."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+from tests.chaos.ledger import LEASE_SECONDS, Holding, Ledger
+from tests.chaos.line import Answer, Line, Unanswered, Unreachable
+
+QUEUE = "chaos"
+# Creators wait for workers beyond this: a fault is to meet busy clients, not a mountain of jobs.
+BACKLOG_MAX = 200
+# Between attempts to reach a server that is away.
+_PAUSE_SECONDS = 0.05
+
+
+class Load:
+    """`creators` and `workers` as clients of the servers on `ports`, which may change while it runs."""
+
+    def __init__(self, ports: list[int], api_key: str, *, creators: int = 4, workers: int = 4) -> None:
+        self.ports = ports
+        self.ledger = Ledger()
+        self._api_key = api_key
+        self._creators = creators
+        self._workers = workers
+        self._number = 0
+        self._creating = True
+        self._working = True
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._create(place)) for place in range(self._creators)]
+        self._tasks += [asyncio.create_task(self._work(place)) for place in range(self._workers)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], object], *, seconds: float = 60) -> None:
+        """Go on until `condition` holds; fails when it does not within `seconds`, or when a client failed."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                for task in self._tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.01)
+
+    async def progress(self, jobs: int, *, seconds: float = 60) -> None:
+        """Go on until that many more jobs were created and completed."""
+        created, completed = len(self.ledger.created), len(self.ledger.completed)
+        await self.until(
+            lambda: (
+                len(self.ledger.created) >= created + jobs and len(self.ledger.completed) >= completed + jobs
+            ),
+            seconds=seconds,
+        )
+
+    async def pause(self) -> None:
+        """Stop everything, each client after the answer to its last request."""
+        self._creating = self._working = False
+        async with asyncio.timeout(60):
+            await asyncio.gather(*self._tasks)
+
+    async def drain(self, *, seconds: float = 90) -> None:
+        """Create nothing more and work until no job is left, those of lost workers included; then stop."""
+        self._creating = False
+        line = Line(self.ports[0], self._api_key)
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*self._tasks[: self._creators])
+            while await self._count_unfinished(line):
+                await asyncio.sleep(0.1)
+        line.close()
+        await self.pause()
+
+    async def _count_unfinished(self, line: Line) -> int:
+        try:
+            answer = await line.ask("GET", "/api/v1/jobs/stats")
+        except (Unreachable, Unanswered):
+            return 1
+        if answer.status != 200:
+            return 1
+        return answer.body["pending"] + answer.body["scheduled"] + answer.body["processing"]
+
+    # Creating: odd numbers carry a key and are sent until they are answered, even ones are sent once
+
+    async def _create(self, place: int) -> None:
+        line = self._line(place)
+        while self._creating:
+            if len(self.ledger.created) - len(self.ledger.completed) > BACKLOG_MAX:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            self._number += 1
+            await self._create_one(line, self._number)
+        line.close()
+
+    async def _create_one(self, line: Line, number: int) -> None:
+        body: dict[str, object] = {"queue_name": QUEUE, "payload": {"number": number}, "max_retries": 100}
+        if number % 2:
+            body["idempotency_key"] = f"key-{number}"
+        self.ledger.unanswered_numbers.add(number)
+        while True:
+            answer = await self._ask(line, "/api/v1/jobs", body)
+            if answer is not None and answer.status in (200, 201):
+                self.ledger.note_created(answer.body["id"], number)
+                return
+            if not number % 2 or not self._creating:
+                return
+
+    # Working: a completion is sent until it is known what became of it
+
+    async def _work(self, place: int) -> None:
+        line = self._line(place)
+        worker_id = f"worker-{place}"
+        body = {"queue_name": QUEUE, "worker_id": worker_id, "limit": 5, "lease_duration_secs": LEASE_SECONDS}
+        while self._working:
+            answer = await self._ask(line, "/api/v1/jobs/claim", body)
+            if answer is None or answer.status != 200:
+                continue
+            holdings = [self.ledger.note_claimed(job, worker_id) for job in answer.body["jobs"]]
+            for holding in holdings:
+                await self._complete(line, holding)
+            if not holdings:
+                await asyncio.sleep(_PAUSE_SECONDS)
+        line.close()
+
+    async def _complete(self, line: Line, holding: Holding) -> None:
+        self.ledger.sent_completions[holding.job_id].add(holding.lease_id)
+        body = {
+            "worker_id": holding.worker_id,
+            "lease_id": holding.lease_id,
+            "result": {"lease": holding.lease_id},
+        }
+        answer = None
+        while answer is None or answer.status == 503:
+            answer = await self._ask(line, f"/api/v1/jobs/{holding.job_id}/complete", body)
+            if not self._working:
+                break
+        if answer is not None and answer.status == 200:
+            self.ledger.note_completed(holding)
+
+    def _line(self, place: int) -> Line:
+        return Line(self.ports[place % len(self.ports)], self._api_key)
+
+    async def _ask(self, line: Line, path: str, body: object) -> Answer | None:
+        """Return the answer, None when there was none."""
+        try:
+            answer = await line.ask("POST", path, body)
+        except Unreachable:
+            self.ledger.unreachable += 1
+            # Whoever served it may be gone for good: another one of those known does as well.
+            line.port = next((port for port in self.ports if port != line.port), line.port)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return None
+        except Unanswered:
+            self.ledger.unanswered += 1
+            return None
+        self.ledger.note(answer)
+        if answer.status == 503:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return answer

@@ -1,0 +1,116 @@
+"""Two sessions that change the same jobs at once take their locks in one order, whatever order they were given."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from millstream.domain.job import Lease, NewJob
+from millstream.store import jobs
+from millstream.store.database import Database, Session
+from millstream.store.jobs import CompleteRow, CreateRow, FailRow, RenewRow, ServerDefaults
+from tests.store.conftest import Connect
+
+JOBS = 200
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def running(session: Session) -> list[Lease]:
+    ids = [uuid4() for _ in range(JOBS)]
+    rows = [CreateRow(1, job_id, NewJob(queue="q", payload="{}")) for job_id in ids]
+    await jobs.create_jobs(session, rows, batch_id=1, defaults=ServerDefaults(), labels=[], now=None)
+    lease_id = uuid4()
+    await session.run(
+        "update millstream.jobs set state = 5, worker_id = 'w', lease_id = $1, lease_expires_at = now() + interval"
+        " '1 hour', started_at = now()",
+        lease_id,
+    )
+    return [Lease(job_id=job_id, worker_id="w", lease_id=lease_id) for job_id in ids]
+
+
+async def complete(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
+    rows = [CompleteRow(1, lease, None) for lease in leases]
+    outcomes, _ = await jobs.complete_jobs(session, rows, batch_id=batch_id, now=None)
+    return {leases[outcome.place].job_id for outcome in outcomes}
+
+
+async def fail(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
+    rows = [FailRow(1, lease, "e", None, uuid4()) for lease in leases]
+    outcomes = await jobs.fail_jobs(session, rows, batch_id=batch_id, now=None, reap_after=LONG_AGO)
+    return {outcome.job_id for outcome in outcomes}
+
+
+async def renew(session: Session, leases: list[Lease], _: int) -> set[UUID]:
+    ends = await jobs.renew_leases(session, [RenewRow(1, lease, 60) for lease in leases], None)
+    return {leases[place].job_id for place in ends}
+
+
+Change = Callable[[Session, list[Lease], int], Awaitable[set[UUID]]]
+
+
+@pytest.mark.parametrize("change", [complete, fail, renew])
+async def test_opposite_orders_do_not_deadlock(database: Database, connect: Connect, change: Change) -> None:
+    async with database.transaction() as session:
+        leases = await running(session)
+    # Both are held back by a row in the middle, so that each already holds its first ones when it goes on.
+    middle = sorted(lease.job_id for lease in leases)[JOBS // 2]
+    holder = await connect()
+    block = holder.transaction()
+    await block.start()
+    await holder.execute("select from millstream.jobs where id = $1 for update", middle)
+
+    async def run(ordered: list[Lease], batch_id: int, *, is_first: bool) -> set[UUID]:
+        async with database.transaction() as session:
+            return await (complete if is_first else change)(session, ordered, batch_id)
+
+    tasks = [
+        asyncio.create_task(run(leases, 11, is_first=True)),
+        asyncio.create_task(run(leases[::-1], 12, is_first=False)),
+    ]
+    watcher = await connect()
+    await waiting(watcher, 2)
+    await block.rollback()
+    first, other = await asyncio.gather(*tasks)
+    everything = {lease.job_id for lease in leases}
+    assert first == everything or other == everything
+    if change is not renew:
+        assert not first & other
+
+
+async def waiting(watcher: "asyncpg.Connection[Any]", count: int) -> None:
+    async with asyncio.timeout(10):
+        while (
+            await watcher.fetchval(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            < count
+        ):
+            await asyncio.sleep(0.005)
+
+
+async def test_without_one_order_there_would_be_a_deadlock(database: Database, connect: Connect) -> None:
+    # The proof that the sessions above really meet: the same rows, each taken in the order given.
+    async with database.transaction() as session:
+        leases = await running(session)
+    first, other = leases[0].job_id, leases[-1].job_id
+    both = asyncio.Barrier(2)
+
+    async def lock(order: list[UUID]) -> bool:
+        connection = await connect()
+        await connection.execute("set lock_timeout = '5s'")
+        try:
+            async with connection.transaction():
+                for place, job_id in enumerate(order):
+                    if place:
+                        await both.wait()
+                    await connection.execute("select from millstream.jobs where id = $1 for update", job_id)
+        except Exception as error:
+            assert "deadlock" in str(error)
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(lock([first, other]), lock([other, first]))) == [False, True]
