@@ -29,6 +29,7 @@ from millstream.store.tenants import NewTenant
 
 STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEMPLATE = "millstream_template"
+_PROCESSES_VARIABLE = "MILLSTREAM_TEST_PROCESSES"
 
 
 class LiveServer(Struct, frozen=True, kw_only=True):
@@ -60,7 +61,9 @@ def server() -> Iterator[LiveServer]:
     log = (data_dir / "serve.log").open("wb")
     command = [sys.executable, "-m", "millstream", "serve", "--data-dir", str(data_dir), "--json"]
     command += ["--port", "0", "--grpc-port", "0", "--metrics-port", "0", "--processes", _processes()]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log, text=True, env=_server_environment()
+    )
     try:
         yield _describe(process, data_dir)
     finally:
@@ -73,7 +76,12 @@ def server() -> Iterator[LiveServer]:
 
 
 def _processes() -> str:
-    return os.environ.get("MILLSTREAM_TEST_PROCESSES", "1")
+    return os.environ.get(_PROCESSES_VARIABLE, "1")
+
+
+def _server_environment() -> dict[str, str]:
+    # The server refuses variables of its prefix that are no settings.
+    return {name: value for name, value in os.environ.items() if name != _PROCESSES_VARIABLE}
 
 
 def _reachable_directory() -> str | None:
@@ -93,6 +101,7 @@ def _describe(process: "subprocess.Popen[str]", data_dir: Path) -> LiveServer:
         check=True,
         capture_output=True,
         text=True,
+        env=_server_environment(),
     )
     return LiveServer(
         url=said["url"],
@@ -237,7 +246,9 @@ def clock() -> SteeredClock:
 @pytest.fixture
 async def engine(database: Database, database_dsn: str, clock: SteeredClock) -> AsyncIterator[Engine]:
     """An engine without loops, on a fresh database, with a steered clock."""
-    opened = await open_engine(database, direct=lambda: installation.direct_session(database_dsn), clock=clock)
+    opened = await open_engine(
+        database, direct=lambda: installation.direct_session(database_dsn), clock=clock
+    )
     yield opened
     await opened.close()
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from millstream.domain.job import JobState
@@ -105,7 +106,7 @@ class Ledger:
         for holding in sorted(self.holdings, key=lambda holding: holding.expires_at):
             by_job[holding.job_id].append(holding)
         for held in by_job.values():
-            for earlier, later in zip(held, held[1:], strict=False):
+            for earlier, later in pairwise(held):
                 assert later.expires_at - timedelta(seconds=LEASE_SECONDS) >= earlier.expires_at, (
                     "two workers held one job at once"
                 )
@@ -113,9 +114,7 @@ class Ledger:
 
 async def _read_jobs(dsn: str) -> dict[str, dict[str, Any]]:
     async with installation.direct_session(dsn) as session:
-        rows = await session.many(
-            "select id, state, payload, result, lease_id from millstream.all_jobs"
-        )
+        rows = await session.many("select id, state, payload, result, lease_id from millstream.all_jobs")
     jobs = {str(row["id"]): {name: row[name] for name in _COLUMNS} for row in rows}
     assert len(jobs) == len(rows), "a job lives in two places"
     return jobs

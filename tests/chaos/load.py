@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import Self
 
 from tests.chaos.ledger import LEASE_SECONDS, Holding, Ledger
@@ -66,18 +67,21 @@ class Load:
     async def drain(self, *, seconds: float = 90) -> None:
         """Create nothing more and work until no job is left, those of lost workers included; then stop."""
         self._creating = False
-        line = Line(self.ports[0], self._api_key)
-        async with asyncio.timeout(seconds):
-            await asyncio.gather(*self._tasks[: self._creators])
-            while await self._count_unfinished(line):
-                await asyncio.sleep(0.1)
-        line.close()
+        with closing(self._line(0)) as line:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._tasks[: self._creators])
+                # Another process does the work: there is no event to wait for.
+                while await self._count_unfinished(line):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
         await self.pause()
 
     async def _count_unfinished(self, line: Line) -> int:
         try:
             answer = await line.ask("GET", "/api/v1/jobs/stats")
-        except (Unreachable, Unanswered):
+        except Unanswered:
+            return 1
+        except Unreachable:
+            self._change_port(line)
             return 1
         if answer.status != 200:
             return 1
@@ -86,14 +90,13 @@ class Load:
     # Creating: odd numbers carry a key and are sent until they are answered, even ones are sent once
 
     async def _create(self, place: int) -> None:
-        line = self._line(place)
-        while self._creating:
-            if len(self.ledger.created) - len(self.ledger.completed) > BACKLOG_MAX:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            self._number += 1
-            await self._create_one(line, self._number)
-        line.close()
+        with closing(self._line(place)) as line:
+            while self._creating:
+                if len(self.ledger.created) - len(self.ledger.completed) > BACKLOG_MAX:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                self._number += 1
+                await self._create_one(line, self._number)
 
     async def _create_one(self, line: Line, number: int) -> None:
         body: dict[str, object] = {"queue_name": QUEUE, "payload": {"number": number}, "max_retries": 100}
@@ -111,19 +114,18 @@ class Load:
     # Working: a completion is sent until it is known what became of it
 
     async def _work(self, place: int) -> None:
-        line = self._line(place)
         worker_id = f"worker-{place}"
         body = {"queue_name": QUEUE, "worker_id": worker_id, "limit": 5, "lease_duration_secs": LEASE_SECONDS}
-        while self._working:
-            answer = await self._ask(line, "/api/v1/jobs/claim", body)
-            if answer is None or answer.status != 200:
-                continue
-            holdings = [self.ledger.note_claimed(job, worker_id) for job in answer.body["jobs"]]
-            for holding in holdings:
-                await self._complete(line, holding)
-            if not holdings:
-                await asyncio.sleep(_PAUSE_SECONDS)
-        line.close()
+        with closing(self._line(place)) as line:
+            while self._working:
+                answer = await self._ask(line, "/api/v1/jobs/claim", body)
+                if answer is None or answer.status != 200:
+                    continue
+                holdings = [self.ledger.note_claimed(job, worker_id) for job in answer.body["jobs"]]
+                for holding in holdings:
+                    await self._complete(line, holding)
+                if not holdings:
+                    await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _complete(self, line: Line, holding: Holding) -> None:
         self.ledger.sent_completions[holding.job_id].add(holding.lease_id)
@@ -149,8 +151,7 @@ class Load:
             answer = await line.ask("POST", path, body)
         except Unreachable:
             self.ledger.unreachable += 1
-            # Whoever served it may be gone for good: another one of those known does as well.
-            line.port = next((port for port in self.ports if port != line.port), line.port)
+            self._change_port(line)
             await asyncio.sleep(_PAUSE_SECONDS)
             return None
         except Unanswered:
@@ -160,3 +161,7 @@ class Load:
         if answer.status == 503:
             await asyncio.sleep(_PAUSE_SECONDS)
         return answer
+
+    def _change_port(self, line: Line) -> None:
+        # Whoever served it may be gone for good: another one of those known does as well.
+        line.port = next((port for port in self.ports if port != line.port), line.port)

@@ -48,5 +48,6 @@ async def test_every_job_is_done_once_although_connections_are_cut_again_and_aga
         await _cut_repeatedly(server.dsn, load, 60, answers_between=97)
         await load.progress(50)
         await load.drain()
+    assert load.ledger.statuses[503]
     assert not load.ledger.unanswered
     await load.ledger.check(server.dsn)

@@ -1,7 +1,7 @@
 """Somebody's open transaction holds rows that clients want: they are told so, everybody else goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,7 +17,7 @@ CLAIM = "/api/v1/jobs/claim"
 
 
 @asynccontextmanager
-async def _holding(dsn: str, sql: str, *arguments: object) -> AsyncIterator[None]:
+async def _holding(dsn: str, sql: str, *arguments: object) -> AsyncGenerator[None]:
     async with installation.direct_session(dsn) as session:
         await session.run("begin")
         await session.many(sql, *arguments)

@@ -13,7 +13,9 @@ FINISHED = [JobState.COMPLETED, JobState.CANCELLED, JobState.DEAD]
 WAITING = [JobState.READY, JobState.SCHEDULED, JobState.RETRYING, JobState.BLOCKED]
 
 
-def lease(lease_id: UUID | None, *, worker: str = "w", check_end: bool = False, mismatch: bool = False) -> Lease:
+def lease(
+    lease_id: UUID | None, *, worker: str = "w", check_end: bool = False, mismatch: bool = False
+) -> Lease:
     return Lease(job_id=MINE, worker_id=worker, lease_id=lease_id, check_end=check_end, mismatch=mismatch)
 
 

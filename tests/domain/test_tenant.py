@@ -1,3 +1,4 @@
+import itertools
 from uuid import uuid4
 
 import pytest
@@ -9,9 +10,7 @@ from millstream.domain.tenant import PLANS, RESERVED_SLUGS, Principal, is_valid_
 
 
 def principal(queues: frozenset[str] | None) -> Principal:
-    return Principal(
-        tenant_id=1, organization_id="o", api_key_id=uuid4(), plan=PLANS["free"], queues=queues
-    )
+    return Principal(tenant_id=1, organization_id="o", api_key_id=uuid4(), plan=PLANS["free"], queues=queues)
 
 
 @pytest.mark.parametrize("slug", ["abc", "acme-inc", "a1b", "a-1-b", "a" * 50, "team-42"])
@@ -74,7 +73,7 @@ def test_each_plan_allows_at_least_what_the_one_below_allows() -> None:
         for name in PLANS["free"].__struct_fields__
         if name.startswith(("max_", "rate_limit_", "job_", "history_"))
     ]
-    for lower, higher in zip(order, order[1:], strict=False):
+    for lower, higher in itertools.pairwise(order):
         assert PLANS[lower].upgrade_to == higher
         for name in fields:
             below, above = getattr(PLANS[lower], name), getattr(PLANS[higher], name)

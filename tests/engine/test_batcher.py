@@ -40,8 +40,9 @@ async def open_batcher(landing: Landing) -> AsyncIterator[Open]:
 
     yield open_batcher
     landing.gate.set()
-    for made in opened:
-        await made.close()
+    async with asyncio.timeout(15):
+        for made in opened:
+            await made.close()
 
 
 async def in_flight(landing: Landing, batcher: Batcher[Item, int], item: Item) -> "asyncio.Task[int]":
@@ -55,7 +56,7 @@ async def in_flight(landing: Landing, batcher: Batcher[Item, int], item: Item) -
 
 async def queued(batcher: Batcher[Item, int], count: int) -> None:
     async with asyncio.timeout(10):
-        while batcher.waiting_rows != count:
+        while batcher.waiting_rows != count:  # noqa: ASYNC110 - polled with a deadline
             await asyncio.sleep(0)
 
 
@@ -127,7 +128,9 @@ async def test_a_bulk_request_with_poison_answers_row_by_row(landing: Landing, o
     assert set(await landing.landed()) == set(range(10)) - {3, 7}
 
 
-async def test_a_tenant_that_keeps_sending_poison_is_batched_apart(landing: Landing, open_batcher: Open) -> None:
+async def test_a_tenant_that_keeps_sending_poison_is_batched_apart(
+    landing: Landing, open_batcher: Open
+) -> None:
     batcher = open_batcher()
     for number in range(batchers.POISONS_BEFORE_APART):
         with pytest.raises(PoisonRow):
@@ -180,7 +183,9 @@ async def test_a_caller_that_leaves_the_queue_is_forgotten(landing: Landing, ope
     assert batcher.waiting_rows == 0
 
 
-async def test_what_a_caller_in_flight_left_behind_is_handed_over(landing: Landing, open_batcher: Open) -> None:
+async def test_what_a_caller_in_flight_left_behind_is_handed_over(
+    landing: Landing, open_batcher: Open
+) -> None:
     abandoned: list[tuple[Item, int]] = []
 
     def note(orphans: Sequence[tuple[Item, int]]) -> None:
@@ -198,7 +203,9 @@ async def test_what_a_caller_in_flight_left_behind_is_handed_over(landing: Landi
     assert await landing.landed() == {5: 1}
 
 
-async def test_a_full_queue_refuses_and_what_it_holds_is_answered(landing: Landing, open_batcher: Open) -> None:
+async def test_a_full_queue_refuses_and_what_it_holds_is_answered(
+    landing: Landing, open_batcher: Open
+) -> None:
     batcher = open_batcher(queue_rows_max=5)
     first = await in_flight(landing, batcher, Item(0))
     held = submit(batcher, *[Item(number) for number in range(1, 6)])
@@ -292,7 +299,9 @@ async def test_a_whole_request_is_never_spread(landing: Landing, open_batcher: O
     assert sum(any(number >= 1_000 for number in batch) for batch in landing.batches) == 1
 
 
-async def test_closing_answers_all_that_waits_and_refuses_the_rest(landing: Landing, open_batcher: Open) -> None:
+async def test_closing_answers_all_that_waits_and_refuses_the_rest(
+    landing: Landing, open_batcher: Open
+) -> None:
     batcher = open_batcher(rows_max=3)
     first = await in_flight(landing, batcher, Item(0))
     others = [submit(batcher, Item(number)) for number in range(1, 20)]
@@ -332,7 +341,7 @@ async def test_a_defect_is_an_internal_error_and_the_next_one_is_served(landing:
 
 
 @pytest.fixture
-async def held_row(landing: Landing, database_dsn: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+async def held_row(landing: Landing, database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection that holds row 7 in an open transaction."""
     connection = await asyncpg.connect(database_dsn)
     await connection.execute("insert into millstream.landing values (7, 1, 1, 0)")
@@ -343,7 +352,7 @@ async def held_row(landing: Landing, database_dsn: str) -> AsyncIterator["asyncp
 
 
 async def test_neighbours_of_a_locked_row_are_answered_while_it_is_locked(
-    landing: Landing, open_batcher: Open, held_row: "asyncpg.Connection[Any]"
+    landing: Landing, open_batcher: Open, held_row: asyncpg.Connection
 ) -> None:
     batcher = open_batcher()
     first = await in_flight(landing, batcher, Item(0))
@@ -366,7 +375,7 @@ async def test_neighbours_of_a_locked_row_are_answered_while_it_is_locked(
 async def test_a_row_that_stays_locked_is_refused_after_its_time(
     landing: Landing,
     open_batcher: Open,
-    held_row: "asyncpg.Connection[Any]",
+    held_row: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batchers, "LOCKED_ROW_SECONDS_MAX", 0.5)
@@ -383,12 +392,12 @@ def test_the_time_for_a_locked_row_is_what_is_documented() -> None:
 
 
 async def test_closing_waits_for_a_row_that_is_tried_alone(
-    landing: Landing, open_batcher: Open, held_row: "asyncpg.Connection[Any]"
+    landing: Landing, open_batcher: Open, held_row: asyncpg.Connection
 ) -> None:
     batcher = open_batcher()
     culprit = submit(batcher, Item(7), Item(8))
     async with asyncio.timeout(10):
-        while not batcher._side_tasks:
+        while not batcher._side_tasks:  # noqa: ASYNC110 - polled with a deadline
             await asyncio.sleep(0.01)
     closing = asyncio.create_task(batcher.close())
     await held_row.execute("commit")

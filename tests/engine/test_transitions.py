@@ -7,6 +7,7 @@ import pytest
 
 from millstream.domain.errors import Conflict, LeaseExpired, MillstreamError, NotFound
 from millstream.domain.job import JobState, Lease
+from tests.conftest import make_principal
 from tests.engine.work import Work, without_id
 
 S = JobState
@@ -238,8 +239,6 @@ async def test_another_worker_cannot_use_a_lease_that_it_learnt_of(work: Work, t
 
 
 async def test_another_tenants_job_is_unknown(work: Work) -> None:
-    from tests.conftest import make_principal
-
     lease = await work.run()
     stranger = Work(work.engine, await make_principal(work.engine), work.clock)
     for trigger in UNKNOWN:

@@ -1,16 +1,18 @@
 """Random operations on a real engine, each compared with the reference, and all that is visible after each."""
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from millstream.domain.clock import SteeredClock
-from millstream.domain.errors import Conflict, LeaseExpired, MillstreamError, NotFound
+from millstream.domain.errors import BadRequest, Conflict, LeaseExpired, MillstreamError, NotFound
 from millstream.domain.job import (
     ClaimedJob,
     ClaimRequest,
@@ -38,6 +40,7 @@ from tests.model.reference import Backoff, Fence, Reference, ReferenceJob, Refus
 T = TypeVar("T")
 
 QUEUES = ("alpha", "beta")
+GRAVES = "graves"
 WORKERS = ("ann", "bob")
 # Far more than one run makes: a page holds everything.
 EVERYTHING = 10_000
@@ -55,32 +58,46 @@ _REFUSALS: dict[type[MillstreamError], Refused] = {
     NotFound: Refused.NOT_FOUND,
     Conflict: Refused.CONFLICT,
     LeaseExpired: Refused.LEASE_EXPIRED,
+    BadRequest: Refused.BAD_REQUEST,
 }
 
-queues = st.sampled_from(QUEUES)
+queues = st.sampled_from([QUEUES[0], QUEUES[0], QUEUES[0], QUEUES[1], GRAVES])
 workers = st.sampled_from(WORKERS)
-picks = st.integers(0, 30)
+PLAIN = Wish(
+    queue=QUEUES[0],
+    priority=0,
+    max_retries=1,
+    delay_seconds=None,
+    expires_in_seconds=None,
+    idempotency_key=None,
+)
+DEEDS = (
+    *("create", "create_child", "create_dead", "claim", "complete", "fail", "cancel", "retry", "retry_dead"),
+    "advance",
+)
+# Small ones mean a job in the status that matters most to the operation.
+picks = st.one_of(st.just(0), st.just(0), st.integers(0, 2), st.integers(0, 30))
 lease_seconds = st.sampled_from([5, 30, 60])
 wishes = st.builds(
     Wish,
     queue=queues,
     priority=st.integers(-1, 2),
     max_retries=st.sampled_from([None, 0, 1, 2]),
-    delay_seconds=st.sampled_from([None, None, -5, 0, 3, 40]),
-    expires_in_seconds=st.sampled_from([None, None, None, -1, 0, 4, 50]),
+    delay_seconds=st.sampled_from([None] * 5 + [-5, 0, 3, 40]),
+    expires_in_seconds=st.sampled_from([None] * 8 + [-1, 0, 4, 50]),
     idempotency_key=st.sampled_from([None, None, "one", "two"]),
 )
 presented = st.sampled_from(["current", "current", "current", "stale", "none", "foreign", "text"])
 
 
 class JobMachine(RuleBasedStateMachine):
-    """One tenant on a fresh database; `steps` counts the operations of all runs."""
+    """One tenant on a fresh database of `cluster`; `steps` counts the operations of all runs."""
 
+    cluster: ClassVar[Cluster]
     steps = 0
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.cluster = cluster
         self.clock = SteeredClock(STARTED_AT)
         self.reference = Reference()
         self.database_name = f"model_{uuid4().hex[:12]}"
@@ -135,6 +152,33 @@ class JobMachine(RuleBasedStateMachine):
         enqueued = self._run(self.jobs.enqueue(self.principal, self._new_job(wish)))
         self._check_created([wish], [enqueued])
 
+    @precondition(lambda self: self.reference.jobs)
+    @rule(wish=wishes, pick=picks, first=st.sampled_from([Status.DEADLETTER, Status.PENDING]))
+    def create_child(self, wish: Wish, pick: int, first: Status) -> None:
+        parent = self._pick(pick, first)
+        job = replace(self._new_job(wish), parent_job_id=parent.id)
+        enqueued = self._run(self.jobs.enqueue(self.principal, job))
+        self._check_created([wish], [enqueued], parent.id)
+
+    @rule(pick=picks, has_parent=st.booleans())
+    def create_dead(self, pick: int, has_parent: bool) -> None:
+        """A short cut to what takes chance many steps: a dead letter, often with a parent of the same kind."""
+        wish = dataclasses.replace(PLAIN, queue=GRAVES, max_retries=0)
+        parent = self._pick(pick, Status.DEADLETTER).id if has_parent and self.reference.jobs else None
+        job = replace(self._new_job(wish), parent_job_id=parent)
+        self._check_created([wish], [self._run(self.jobs.enqueue(self.principal, job))], parent)
+        self.claim(GRAVES, WORKERS[0], 1, 30)
+        for place, buried in enumerate(self._ordered(Status.PROCESSING)):
+            if buried.queue == GRAVES and buried.status is Status.PROCESSING:
+                self.fail(place, "current", True, False, None)
+                break
+
+    @precondition(lambda self: self.reference.purged)
+    @rule(wish=wishes)
+    def create_child_of_a_purged_job(self, wish: Wish) -> None:
+        job = replace(self._new_job(wish), parent_job_id=self.reference.purged[-1])
+        assert self._run(_attempt(self.jobs.enqueue(self.principal, job))) is Refused.BAD_REQUEST
+
     @rule(wanted=st.lists(wishes, min_size=1, max_size=4))
     def create_many(self, wanted: list[Wish]) -> None:
         answers = self._run(self.jobs.enqueue_many(self.principal, [self._new_job(wish) for wish in wanted]))
@@ -162,10 +206,17 @@ class JobMachine(RuleBasedStateMachine):
             idempotency_key=wish.idempotency_key,
         )
 
-    def _check_created(self, wanted: Sequence[Wish], answers: Sequence[Enqueued | MillstreamError]) -> None:
+    def _check_created(
+        self,
+        wanted: Sequence[Wish],
+        answers: Sequence[Enqueued | MillstreamError],
+        parent_id: UUID | None = None,
+    ) -> None:
         for wish, answer in zip(wanted, answers, strict=True):
             assert isinstance(answer, Enqueued)
-            assert (answer.id, answer.created) == self.reference.create(wish, answer.id, self.now())
+            assert (answer.id, answer.created) == self.reference.create(
+                wish, answer.id, self.now(), parent_id
+            )
             if not answer.created:
                 hit = self._run(self.jobs.get(self.principal, answer.id))
                 assert hit.updated_at == self.now()
@@ -214,10 +265,31 @@ class JobMachine(RuleBasedStateMachine):
         leases = [lease for job in self.reference.jobs.values() for lease in job.past_leases]
         assert len(set(leases)) == len(leases)
 
+    @rule(
+        worker=workers,
+        limit=st.integers(1, 4),
+        ends=st.lists(st.sampled_from(["complete", "complete", "fail", "keep"]), min_size=1, max_size=4),
+    )
+    def work(self, worker: str, limit: int, ends: list[str]) -> None:
+        """What most workers do most of the time: claim, then settle at once."""
+        self.claim(QUEUES[0], worker, limit, 30)
+        for end in ends:
+            if not any(job.status is Status.PROCESSING for job in self.reference.jobs.values()):
+                break
+            if end == "complete":
+                self.complete(0, "current", True, False)
+            elif end == "fail":
+                self.fail(0, "current", True, False, None)
+
     # Settling
 
     @precondition(lambda self: self.reference.jobs)
-    @rule(pick=picks, lease=presented, right_worker=st.sampled_from([True, True, True, False]), strict=st.booleans())
+    @rule(
+        pick=picks,
+        lease=presented,
+        right_worker=st.sampled_from([True, True, True, False]),
+        strict=st.booleans(),
+    )
     def complete(self, pick: int, lease: str, right_worker: bool, strict: bool) -> None:
         fence, presented_lease = self._present(pick, lease, right_worker, strict)
         completion = Completion(lease=presented_lease, result="[1]")
@@ -274,7 +346,7 @@ class JobMachine(RuleBasedStateMachine):
         answers = self._run(self.jobs.settle(self.principal, settlements))
         told = list(zip(fences, settlements, answers, strict=True))
         # Completions are recorded first; within each kind the order is the caller's.
-        for (fence, lease), settlement, answer in sorted(told, key=lambda item: isinstance(item[1], Failure)):
+        for (fence, _), settlement, answer in sorted(told, key=lambda item: isinstance(item[1], Failure)):
             refused = self.reference.refusal(fence, self.now())
             if refused is not None:
                 assert isinstance(answer, MillstreamError)
@@ -311,19 +383,53 @@ class JobMachine(RuleBasedStateMachine):
     def _present(self, pick: int, lease: str, right_worker: bool, strict: bool) -> tuple[Fence, Lease]:
         job = self._pick(pick, Status.PROCESSING)
         worker_id = (job.worker_id if right_worker else None) or "eve"
-        lease_id: UUID | None = None
+        lease_id: UUID | None
         match lease:
             case "current":
                 lease_id = job.lease_id or uuid4()
             case "stale":
                 lease_id = job.past_leases[0] if job.past_leases else uuid4()
-            case "foreign" | "text":
+            case "none":
+                lease_id = None
+            case _:
                 lease_id = uuid4()
         mismatch = lease == "text"
         return (
             Fence(job_id=job.id, worker_id=worker_id, lease_id=lease_id, checks_end=strict),
             Lease(job_id=job.id, worker_id=worker_id, lease_id=lease_id, check_end=strict, mismatch=mismatch),
         )
+
+    # A run of hypothesis uses some rules only; this one goes through whole lives in every run that uses it
+
+    @rule(deeds=st.lists(st.tuples(st.sampled_from(DEEDS), picks), min_size=4, max_size=12))
+    def live(self, deeds: list[tuple[str, int]]) -> None:
+        for deed, pick in deeds:
+            if self.reference.jobs or deed in ("create", "create_dead"):
+                self._do(deed, pick)
+                self.everything_visible_agrees()
+
+    def _do(self, deed: str, pick: int) -> None:
+        match deed:
+            case "create":
+                self.create(PLAIN)
+            case "create_child":
+                self.create_child(PLAIN, pick, Status.DEADLETTER)
+            case "create_dead":
+                self.create_dead(pick, pick > 0)
+            case "claim":
+                self.claim((QUEUES[0], GRAVES)[pick % 2], WORKERS[0], 1 + pick % 3, 30)
+            case "complete":
+                self.complete(pick, "current", True, False)
+            case "fail":
+                self.fail(pick, "current", True, False, None)
+            case "cancel":
+                self.cancel(pick)
+            case "retry":
+                self.retry(pick)
+            case "retry_dead":
+                self.retry_dead([pick], True, None)
+            case _:
+                self.advance(1)
 
     # Changing what waits, reviving and purging what is dead
 
@@ -343,11 +449,15 @@ class JobMachine(RuleBasedStateMachine):
         assert (answer if isinstance(answer, Refused) else None) is refused
         self._tick()
 
-    @rule(selected=st.lists(picks, max_size=4), by_id=st.booleans(), queue=st.sampled_from([None, *QUEUES]))
+    @rule(
+        selected=st.lists(picks, max_size=4),
+        by_id=st.booleans(),
+        queue=st.sampled_from([None, *QUEUES, GRAVES]),
+    )
     def retry_dead(self, selected: list[int], by_id: bool, queue: str | None) -> None:
         ids: list[UUID] | None = None
         limit = 1 + len(selected)
-        if by_id and self.reference.jobs:
+        if by_id and selected and self.reference.jobs:
             ids = list(dict.fromkeys(self._pick(pick, Status.DEADLETTER).id for pick in selected))
             limit = 100
         selection = DeadSelection(job_ids=None if ids is None else tuple(ids), queue=queue, limit=limit)
@@ -355,7 +465,11 @@ class JobMachine(RuleBasedStateMachine):
         assert revived.job_ids == self.reference.retry_dead(ids, queue, limit)
         self._tick()
 
-    @rule(queue=st.sampled_from([None, *QUEUES]), limit=st.integers(1, 3), seconds=st.sampled_from([None, 0, 20]))
+    @rule(
+        queue=st.sampled_from([None, *QUEUES, GRAVES]),
+        limit=st.integers(1, 3),
+        seconds=st.sampled_from([None, 0, 20]),
+    )
     def purge(self, queue: str | None, limit: int, seconds: int | None) -> None:
         before = None if seconds is None else self.now() - timedelta(seconds=seconds)
         selection = DeadSelection(queue=queue, created_before=before, limit=limit)
@@ -371,20 +485,21 @@ class JobMachine(RuleBasedStateMachine):
 
     # Queues
 
-    @rule(queue=queues)
-    def pause(self, queue: str) -> None:
-        self._run(self.engine.queues.pause(self.principal, queue, None))
-        self.reference.paused.add(queue)
-
-    @rule(queue=queues)
-    def resume(self, queue: str) -> None:
-        self._run(_attempt(self.engine.queues.resume(self.principal, queue)))
-        self.reference.paused.discard(queue)
+    @rule(queue=queues, paused=st.sampled_from([False, False, False, True]))
+    def set_paused(self, queue: str, paused: bool) -> None:
+        if paused:
+            self._run(self.engine.queues.pause(self.principal, queue, None))
+            self.reference.paused.add(queue)
+        else:
+            self._run(_attempt(self.engine.queues.resume(self.principal, queue)))
+            self.reference.paused.discard(queue)
 
     @rule(
         queue=queues,
         max_retries=st.integers(0, 2),
-        backoff=st.sampled_from([Backoff(initial=2, factor=1.5, longest=10), Backoff(initial=1, factor=3.0, longest=4)]),
+        backoff=st.sampled_from(
+            [Backoff(initial=5, factor=1.5, longest=20), Backoff(initial=1, factor=3.0, longest=4)]
+        ),
     )
     def configure(self, queue: str, max_retries: int, backoff: Backoff) -> None:
         change = QueueChange(
@@ -399,7 +514,7 @@ class JobMachine(RuleBasedStateMachine):
 
     # Time and the loops that it drives
 
-    @rule(seconds=st.sampled_from([1, 4, 10, 61]))
+    @rule(seconds=st.sampled_from([0, 1, 1, 4, 10, 61]))
     def advance(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -427,13 +542,13 @@ class JobMachine(RuleBasedStateMachine):
         self.reference.promote(self.now())
         listed = self._run(self.jobs.list(self.principal, JobFilter(limit=EVERYTHING)))
         for job in listed.jobs:
-            assert _STATUSES[job.state] is self.reference.jobs[job.id].status
+            assert _STATUSES[job.state] is self.reference.jobs[job.id].visible_status
 
     # What must hold after every step
 
     @invariant()
     def everything_visible_agrees(self) -> None:
-        type(self).steps += 1
+        JobMachine.steps += 1
         if hasattr(self, "engine"):
             self._run(self._compare())
 
@@ -446,7 +561,7 @@ class JobMachine(RuleBasedStateMachine):
         counts = await self.jobs.counts(self.principal)
         for state in JobState:
             assert counts.get(state, 0) == sum(job.state is state for job in page.jobs)
-        for queue in QUEUES:
+        for queue in (*QUEUES, GRAVES):
             stats = await self.engine.queues.stats(self.principal, queue)
             own = [_STATUSES[job.state] for job in page.jobs if job.queue == queue]
             assert stats.pending == own.count(Status.PENDING)
@@ -462,12 +577,14 @@ class JobMachine(RuleBasedStateMachine):
 
     def _compare_job(self, job: Job, reference: ReferenceJob) -> None:
         status = _STATUSES[job.state]
-        if reference.status is Status.SCHEDULED and status is Status.PENDING:
+        assert (job.state is JobState.BLOCKED) == reference.blocked
+        if reference.visible_status is Status.SCHEDULED and status is Status.PENDING:
             # Activated by the way, as soon as its time had come.
             assert reference.run_at is not None
             assert reference.run_at <= self.now()
             reference.status = Status.PENDING
-        assert status is reference.status
+        assert status is reference.visible_status
+        assert job.parent_job_id == reference.parent_id
         assert job.queue == reference.queue
         assert job.priority == reference.priority
         assert (job.retry_count, job.max_retries) == (reference.retry_count, reference.max_retries)
@@ -477,7 +594,7 @@ class JobMachine(RuleBasedStateMachine):
         assert (job.created_at, job.started_at) == (reference.created_at, reference.started_at)
         assert (job.completed_at, job.result) == (reference.completed_at, reference.result)
         assert job.idempotency_key == reference.idempotency_key
-        if reference.last_error in ("lease", "expired"):
+        if reference.last_error in ("lease", "expired", "parent"):
             # The contract leaves the wording open.
             assert job.last_error is not None
             assert reference.last_error in job.last_error
@@ -488,8 +605,21 @@ class JobMachine(RuleBasedStateMachine):
 
     def _pick(self, pick: int, first: Status) -> ReferenceJob:
         """Return a job, most often one in the status `first`."""
-        jobs = sorted(self.reference.jobs.values(), key=lambda job: (job.status is not first, job.place))
+        jobs = self._ordered(first)
         return jobs[pick % len(jobs)]
+
+    def _ordered(self, first: Status) -> list[ReferenceJob]:
+        now = self.now()
+        waited_for = {job.parent_id for job in self.reference.jobs.values() if job.blocked}
+        return sorted(
+            self.reference.jobs.values(),
+            key=lambda job: (
+                job.status is not first,
+                job.lease_expires_at is not None and job.lease_expires_at <= now,
+                job.id not in waited_for,
+                job.place,
+            ),
+        )
 
     def _tick(self) -> None:
         # No two attempts begin in the same microsecond, as no two transactions of a database do.
@@ -502,5 +632,5 @@ class JobMachine(RuleBasedStateMachine):
 async def _attempt(operation: Coroutine[Any, Any, T]) -> T | Refused:
     try:
         return await operation
-    except (NotFound, Conflict, LeaseExpired) as error:
+    except (NotFound, Conflict, LeaseExpired, BadRequest) as error:
         return _REFUSALS[type(error)]

@@ -29,6 +29,7 @@ class Refused(Enum):
     NOT_FOUND = "not found"
     CONFLICT = "conflict"
     LEASE_EXPIRED = "lease expired"
+    BAD_REQUEST = "bad request"
 
 
 @dataclass(kw_only=True)
@@ -44,7 +45,9 @@ class ReferenceJob:
     run_at: datetime | None
     expires_at: datetime | None
     idempotency_key: str | None
+    parent_id: UUID | None
     status: Status
+    blocked: bool = False
     retry_count: int = 0
     last_error: str | None = None
     result: str | None = None
@@ -55,6 +58,11 @@ class ReferenceJob:
     completed_at: datetime | None = None
     history: list[str] = field(default_factory=lambda: ["created"])
     past_leases: list[UUID] = field(default_factory=list)
+
+    @property
+    def visible_status(self) -> Status:
+        """Contract: spooled-jobs 10.1: what waits for another job is pending."""
+        return Status.PENDING if self.blocked else self.status
 
     def let_go(self) -> None:
         self.worker_id = self.lease_id = self.lease_expires_at = None
@@ -104,7 +112,9 @@ class Reference:
         self.failed: dict[str, int] = {}
         self._places = 0
 
-    def create(self, wish: Wish, job_id: UUID, now: datetime) -> tuple[UUID, bool]:
+    def create(
+        self, wish: Wish, job_id: UUID, now: datetime, parent_id: UUID | None = None
+    ) -> tuple[UUID, bool]:
         """Contract: spooled-jobs 3.1, 10.2."""
         if wish.idempotency_key is not None:
             for job in self.jobs.values():
@@ -125,6 +135,7 @@ class Reference:
             run_at=run_at,
             expires_at=_after(now, wish.expires_in_seconds),
             idempotency_key=wish.idempotency_key,
+            parent_id=parent_id,
             status=Status.SCHEDULED if run_at is not None and run_at > now else Status.PENDING,
         )
         return job_id, True
@@ -138,6 +149,7 @@ class Reference:
             for job in self.jobs.values()
             if job.queue == queue
             and job.status in WAITING
+            and not job.blocked
             and (job.run_at is None or job.run_at <= now)
             and (job.expires_at is None or job.expires_at > now)
         ]
@@ -180,6 +192,8 @@ class Reference:
         job.completed_at = now
         job.history.append("completed")
         _count(self.processed, job.worker_id)
+        for child in self._blocked_children(job_id):
+            child.blocked = False
 
     def fail(self, job_id: UUID, error: str, retry_in_seconds: int | None, now: datetime) -> int | None:
         """Return the delay before the next attempt, None when there is none. Contract: spooled-jobs 3.13, 10.5."""
@@ -223,7 +237,16 @@ class Reference:
 
     def retry_dead(self, job_ids: list[UUID] | None, queue: str | None, limit: int) -> list[UUID]:
         """Contract: spooled-jobs 3.17."""
-        chosen = [job for job in self._dead(queue if job_ids is None else None) if job_ids is None or job.id in job_ids]
+        chosen = [
+            job
+            for job in self._dead(queue if job_ids is None else None)
+            if job_ids is None or job.id in job_ids
+        ]
+        revived = {job.id for job in chosen[:limit]}
+        for child in self.jobs.values():
+            # Contract: spooled-jobs 10.7: they wait for it now.
+            if child.parent_id in revived and child.status in WAITING:
+                child.blocked = True
         for job in chosen[:limit]:
             self._revive(job, 0)
         return [job.id for job in chosen[:limit]]
@@ -234,8 +257,7 @@ class Reference:
             job for job in self._dead(queue) if created_before is None or job.created_at < created_before
         ]
         for job in chosen[:limit]:
-            del self.jobs[job.id]
-            self.purged.append(job.id)
+            self._delete(job.id)
         return len(chosen[:limit])
 
     def set_priority(self, job_id: UUID, priority: int) -> int | Refused:
@@ -251,7 +273,9 @@ class Reference:
         lapsed = [
             job
             for job in self.jobs.values()
-            if job.status is Status.PROCESSING and job.lease_expires_at is not None and job.lease_expires_at < now
+            if job.status is Status.PROCESSING
+            and job.lease_expires_at is not None
+            and job.lease_expires_at < now
         ]
         for job in lapsed:
             job.last_error = "lease"
@@ -310,10 +334,33 @@ class Reference:
     def _bury(self, job: ReferenceJob) -> None:
         job.status = Status.DEADLETTER
         job.history.append("dead_lettered")
+        self._cancel_blocked_children(job.id)
 
     def _cancel(self, job: ReferenceJob) -> None:
         job.status = Status.CANCELLED
+        job.blocked = False
         job.history.append("cancelled")
+        self._cancel_blocked_children(job.id)
+
+    def _cancel_blocked_children(self, job_id: UUID) -> None:
+        # Contract: spooled-jobs 10.7: what can no longer be satisfied, transitively.
+        for child in self._blocked_children(job_id):
+            self._cancel(child)
+            child.last_error = "parent"
+
+    def _blocked_children(self, job_id: UUID) -> list[ReferenceJob]:
+        return [
+            job
+            for job in self.jobs.values()
+            if job.parent_id == job_id and job.blocked and job.status in WAITING
+        ]
+
+    def _delete(self, job_id: UUID) -> None:
+        # Contract: spooled-jobs 3.18: children go with their parent.
+        children = [job.id for job in self.jobs.values() if job.parent_id == job_id]
+        for doomed in [job_id, *children]:
+            if self.jobs.pop(doomed, None) is not None:
+                self.purged.append(doomed)
 
     def _revive(self, job: ReferenceJob, retry_count: int) -> None:
         job.status = Status.PENDING

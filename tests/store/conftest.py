@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import asyncpg
 import pytest
 
-Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
 @pytest.fixture
@@ -15,7 +14,7 @@ async def connect(database_dsn: str) -> AsyncIterator[Connect]:
     """Open connections with the login that the server has; they are closed after the test."""
     async with AsyncExitStack() as stack:
 
-        async def connect() -> "asyncpg.Connection[Any]":
+        async def connect() -> asyncpg.Connection:
             connection = await asyncpg.connect(database_dsn)
             stack.push_async_callback(connection.close)
             return connection
@@ -24,6 +23,6 @@ async def connect(database_dsn: str) -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-async def connection(connect: Connect) -> "asyncpg.Connection[Any]":
+async def connection(connect: Connect) -> asyncpg.Connection:
     """One such connection."""
     return await connect()

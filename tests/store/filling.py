@@ -1,7 +1,5 @@
 """Fills a database with jobs in every state, so that a plan is the plan of tables that are in use."""
 
-from typing import Any
-
 import asyncpg
 
 TENANT = 1
@@ -54,24 +52,38 @@ from (select n, now() - n * interval '2 minutes' as at from generate_series(1, {
 
 _REST = [
     f"insert into millstream.tenants (public_id, slug, name) select 't' || n, 't' || n, 'x' from generate_series(1, {TENANTS}) as n",
-    f"insert into millstream.queues (tenant_id, name, id, created_at, updated_at) select 1 + n % {TENANTS}, 'q' || n,"
-    " gen_random_uuid(), now(), now() from generate_series(0, 500) as n",
-    f"insert into millstream.idempotency_keys (tenant_id, key, job_id) select 1 + n % {TENANTS}, 'k' || n,"
-    " gen_random_uuid() from generate_series(1, 5000) as n",
-    f"insert into millstream.job_labels (tenant_id, kind, label) select 1 + n % {TENANTS}, 1, 'q' || n"
-    " from generate_series(0, 500) as n",
-    f"insert into millstream.workers (tenant_id, id, queue, hostname, last_heartbeat_at, registered_at, updated_at)"
-    f" select 1 + n % {TENANTS}, 'w' || n, 'q', 'h', now(), now(), now() from generate_series(1, 2000) as n",
-    f"insert into millstream.job_events (tenant_id, job_id, id, kind, at) select 1 + n % {TENANTS}, gen_random_uuid(),"
-    " gen_random_uuid(), 4, now() from generate_series(1, 5000) as n",
-    f"insert into millstream.counters (tenant_id, kind, subject, day, amount) select 1 + n % {TENANTS}, 4, 'w' || n,"
-    " current_date, 1 from generate_series(1, 5000) as n",
-    f"insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash) select 1 + n % {TENANTS},"
-    " gen_random_uuid(), 'k', 'sk', sha256(n::text::bytea), '' from generate_series(1, 2000) as n",
+    (
+        f"insert into millstream.queues (tenant_id, name, id, created_at, updated_at) select 1 + n % {TENANTS}, 'q' || n,"
+        " gen_random_uuid(), now(), now() from generate_series(0, 500) as n"
+    ),
+    (
+        f"insert into millstream.idempotency_keys (tenant_id, key, job_id) select 1 + n % {TENANTS}, 'k' || n,"
+        " gen_random_uuid() from generate_series(1, 5000) as n"
+    ),
+    (
+        f"insert into millstream.job_labels (tenant_id, kind, label) select 1 + n % {TENANTS}, 1, 'q' || n"
+        " from generate_series(0, 500) as n"
+    ),
+    (
+        f"insert into millstream.workers (tenant_id, id, queue, hostname, last_heartbeat_at, registered_at, updated_at)"
+        f" select 1 + n % {TENANTS}, 'w' || n, 'q', 'h', now(), now(), now() from generate_series(1, 2000) as n"
+    ),
+    (
+        f"insert into millstream.job_events (tenant_id, job_id, id, kind, at) select 1 + n % {TENANTS}, gen_random_uuid(),"
+        " gen_random_uuid(), 4, now() from generate_series(1, 5000) as n"
+    ),
+    (
+        f"insert into millstream.counters (tenant_id, kind, subject, day, amount) select 1 + n % {TENANTS}, 4, 'w' || n,"
+        " current_date, 1 from generate_series(1, 5000) as n"
+    ),
+    (
+        f"insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash) select 1 + n % {TENANTS},"
+        " gen_random_uuid(), 'k', 'sk', sha256(n::text::bytea), '' from generate_series(1, 2000) as n"
+    ),
 ]
 
 
-async def fill(connection: "asyncpg.Connection[Any]") -> None:
+async def fill(connection: asyncpg.Connection) -> None:
     """Insert about 15,000 living jobs in all states, 15,000 finished ones and what belongs to them."""
     for statement in (_ALIVE, _DEAD, _DONE, *_REST):
         await connection.execute(statement)

@@ -1,7 +1,6 @@
 """Row-level security, table by table, as the catalogue has it and as a tenant meets it."""
 
 from collections.abc import Mapping
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -28,7 +27,7 @@ where c.relnamespace = 'millstream'::regnamespace and c.relkind in ('r', 'p')
 order by c.relname"""
 
 
-async def assert_protected(connection: "asyncpg.Connection[Any]") -> list[str]:
+async def assert_protected(connection: asyncpg.Connection) -> list[str]:
     protected: list[str] = []
     for table in await connection.fetch(_TABLES):
         name = table["name"]
@@ -55,12 +54,12 @@ async def assert_protected(connection: "asyncpg.Connection[Any]") -> list[str]:
     return protected
 
 
-async def test_every_table_with_a_tenant_forces_its_policies(connection: "asyncpg.Connection[Any]") -> None:
+async def test_every_table_with_a_tenant_forces_its_policies(connection: asyncpg.Connection) -> None:
     protected = await assert_protected(connection)
     assert {"jobs", "jobs_dead", "jobs_done", "jobs_done_rest", "tenants", "api_keys"} <= set(protected)
 
 
-async def test_a_partition_added_later_forces_them_too(connection: "asyncpg.Connection[Any]") -> None:
+async def test_a_partition_added_later_forces_them_too(connection: asyncpg.Connection) -> None:
     before = await assert_protected(connection)
     await connection.execute("set role millstream_owner")
     added = await connection.fetchval("select millstream.add_done_partition(now() + interval '1 year')")
@@ -73,7 +72,7 @@ async def test_a_partition_added_later_forces_them_too(connection: "asyncpg.Conn
     assert partition.startswith("jobs_done_2")
 
 
-async def test_a_table_without_policies_would_be_found(connection: "asyncpg.Connection[Any]") -> None:
+async def test_a_table_without_policies_would_be_found(connection: asyncpg.Connection) -> None:
     await connection.execute("set role millstream_owner")
     await connection.execute("create table millstream.careless (tenant_id int)")
     await connection.execute("reset role")
@@ -81,7 +80,7 @@ async def test_a_table_without_policies_would_be_found(connection: "asyncpg.Conn
         await assert_protected(connection)
 
 
-async def test_every_view_applies_the_rights_of_its_reader(connection: "asyncpg.Connection[Any]") -> None:
+async def test_every_view_applies_the_rights_of_its_reader(connection: asyncpg.Connection) -> None:
     views = await connection.fetch(
         "select relname::text as name, reloptions from pg_class"
         " where relnamespace = 'millstream'::regnamespace and relkind in ('v', 'm')"
@@ -109,7 +108,7 @@ _SPECIAL: Mapping[tuple[str, str], str] = {
 }
 
 
-async def fill(connection: "asyncpg.Connection[Any]", tenant_id: int) -> list[str]:
+async def fill(connection: asyncpg.Connection, tenant_id: int) -> list[str]:
     """Insert one row of `tenant_id` into every table that has one; returns the names of all tenant tables."""
     tables: list[str] = []
     for table in await connection.fetch(_TABLES):
@@ -136,18 +135,19 @@ async def fill(connection: "asyncpg.Connection[Any]", tenant_id: int) -> list[st
     return tables
 
 
-async def make_tenants(connection: "asyncpg.Connection[Any]") -> tuple[int, int]:
+async def make_tenants(connection: asyncpg.Connection) -> tuple[int, int]:
     made = [
         await connection.fetchval(
-            "insert into millstream.tenants (public_id, slug, name) values ($1, $1, 'x') returning id", str(uuid4())
+            "insert into millstream.tenants (public_id, slug, name) values ($1, $1, 'x') returning id",
+            str(uuid4()),
         )
         for _ in range(2)
     ]
-    return made[0], made[1]
+    return int(made[0] or 0), int(made[1] or 0)
 
 
 async def count_as_tenant(
-    connection: "asyncpg.Connection[Any]", tables: list[str], setting: str | None
+    connection: asyncpg.Connection, tables: list[str], setting: str | None
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
     async with connection.transaction():
@@ -155,11 +155,11 @@ async def count_as_tenant(
         if setting is not None:
             await connection.execute("select set_config('millstream.tenant_id', $1, true)", setting)
         for table in tables:
-            counts[table] = await connection.fetchval(f"select count(*) from millstream.{table}")
+            counts[table] = await connection.fetchval(f"select count(*) from millstream.{table}") or 0
     return counts
 
 
-async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: "asyncpg.Connection[Any]") -> None:
+async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: asyncpg.Connection) -> None:
     one, other = await make_tenants(connection)
     await connection.execute("set role millstream_engine")
     tables = await fill(connection, one)
@@ -167,7 +167,7 @@ async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: "asyncpg.
     await connection.execute("reset role")
     queried = [*tables, "tenants", "all_jobs"]
     everything = {
-        table: await connection.fetchval(f"select count(*) from millstream.{table}") for table in queried
+        table: await connection.fetchval(f"select count(*) from millstream.{table}") or 0 for table in queried
     }
     assert all(everything[table] > 0 for table in queried if not table.startswith("jobs_done_2"))
 
@@ -180,7 +180,7 @@ async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: "asyncpg.
     assert own == {**everything, "tenants": 1}
 
 
-async def test_a_tenant_cannot_write_into_another(connection: "asyncpg.Connection[Any]") -> None:
+async def test_a_tenant_cannot_write_into_another(connection: asyncpg.Connection) -> None:
     one, other = await make_tenants(connection)
     await fill(connection, one)
     await connection.execute("select set_config('millstream.tenant_id', $1, false)", str(other))
@@ -201,7 +201,7 @@ async def test_secrets_of_the_installation_are_out_of_a_tenants_reach(connect: C
             await connection.fetch(f"select * from millstream.{table}")
 
 
-async def test_the_role_of_inline_calls_reads_no_table(connection: "asyncpg.Connection[Any]") -> None:
+async def test_the_role_of_inline_calls_reads_no_table(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(
         "select c.relname::text as name from pg_class as c where c.relnamespace = 'millstream'::regnamespace"
         " and c.relkind in ('r', 'p', 'v') and has_table_privilege('millstream_inline', c.oid, 'select')"

@@ -66,7 +66,8 @@ async def a_key_that_is_taken(session: Session) -> None:
 async def an_index_entry_that_is_too_large(session: Session) -> None:
     # Random, so that compression does not make it fit.
     await session.run(
-        "insert into millstream.job_labels (tenant_id, kind, label) values (1, 1, $1)", secrets.token_hex(20_000)
+        "insert into millstream.job_labels (tenant_id, kind, label) values (1, 1, $1)",
+        secrets.token_hex(20_000),
     )
 
 
@@ -167,7 +168,7 @@ async def test_a_connection_that_is_cut_leaves_the_outcome_unknown(
 ) -> None:
     killer = await asyncpg.connect(cluster.superuser_dsn)
     try:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknown):  # noqa: PT012 - the failure leaves by the context
             async with database.session() as session:
                 row = await session.one("select pg_backend_pid() as pid")
                 assert row is not None
@@ -185,7 +186,7 @@ async def test_nobody_at_home_is_a_database_that_is_away(cluster: Cluster, tmp_p
 
 
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(PoisonRow):
+    with pytest.raises(PoisonRow):  # noqa: PT012 - the failure leaves by the context
         async with database.transaction() as session:
             await session.run("insert into millstream.job_labels values (1, 1, 'a')")
             await session.run("select 'x'::text::uuid")

@@ -85,7 +85,9 @@ async def test_an_empty_database_gets_every_migration_once(empty_dsn: str) -> No
 
 
 async def test_versions_are_numbered_without_gaps() -> None:
-    assert [migration.version for migration in list_migrations()] == list(range(1, len(list_migrations()) + 1))
+    assert [migration.version for migration in list_migrations()] == list(
+        range(1, len(list_migrations()) + 1)
+    )
 
 
 async def test_a_migration_that_was_edited_after_it_was_applied_is_refused(database: Database) -> None:
@@ -100,7 +102,9 @@ async def test_a_migration_that_was_edited_after_it_was_applied_is_refused(datab
 async def test_the_next_version_is_tolerated_and_the_one_after_it_refused(database: Database) -> None:
     newest = list_migrations()[-1].version
     async with database.session() as session:
-        insert = "insert into millstream.schema_migrations (version, name, checksum) values ($1, 'later', 'x')"
+        insert = (
+            "insert into millstream.schema_migrations (version, name, checksum) values ($1, 'later', 'x')"
+        )
         await session.run(insert, newest + 1)
         await check_schema(session)
         await session.run(insert, newest + 2)
@@ -110,7 +114,9 @@ async def test_the_next_version_is_tolerated_and_the_one_after_it_refused(databa
 
 async def test_an_older_schema_is_refused_with_the_command_that_helps(database: Database) -> None:
     async with database.session() as session:
-        await session.run("delete from millstream.schema_migrations where version = $1", list_migrations()[-1].version)
+        await session.run(
+            "delete from millstream.schema_migrations where version = $1", list_migrations()[-1].version
+        )
         with pytest.raises(SchemaError, match="millstream db migrate"):
             await check_schema(session)
 
@@ -140,7 +146,7 @@ async def test_the_printed_sql_makes_the_same_schema_through_psql(
     configured = os.environ.get("MILLSTREAM_POSTGRES_BIN_DIR")
     binaries = find_binaries(Path(configured) if configured else None)
     psql = binaries.path("psql")
-    run = subprocess.run(
+    run = subprocess.run(  # noqa: ASYNC221 - nothing else runs meanwhile
         [str(psql), "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-f", str(script), empty_dsn],
         capture_output=True,
         text=True,
@@ -177,7 +183,9 @@ async def test_the_chosen_role_names_are_used_and_found_again(cluster: Cluster) 
         opened = await Database.open(dsn, roles=roles, min_size=1, max_size=2)
         try:
             async with opened.tenant(7) as session:
-                row = await session.one("select current_user::text as role, count(*) as jobs from millstream.jobs")
+                row = await session.one(
+                    "select current_user::text as role, count(*) as jobs from millstream.jobs"
+                )
                 assert row is not None
                 assert (row["role"], row["jobs"]) == (roles.tenant, 0)
             async with opened.session() as session:

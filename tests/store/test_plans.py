@@ -24,7 +24,16 @@ from tests.store.filling import TENANT, fill
 STATEMENTS = load_all()
 EMPTY = "'{}'"
 # The tables whose size grows with use. Walking another one whole is a matter of a few rows.
-GROWING = ("jobs", "jobs_dead", "jobs_done", "idempotency_keys", "job_events", "counters", "workers", "api_keys")
+GROWING = (
+    "jobs",
+    "jobs_dead",
+    "jobs_done",
+    "idempotency_keys",
+    "job_events",
+    "counters",
+    "workers",
+    "api_keys",
+)
 
 
 class Scan(Struct, frozen=True):
@@ -119,7 +128,9 @@ async def explain(session: Session, name: str, **arguments: str) -> Plan:
     values = ", ".join(arguments.get(parameter, "null") for parameter in statement.parameters)
     await session.run(f"prepare planned as {statement.sql}")
     try:
-        row = await session.one(f"explain (analyze, timing off, summary off, format json) execute planned({values})")
+        row = await session.one(
+            f"explain (analyze, timing off, summary off, format json) execute planned({values})"
+        )
     finally:
         await session.run("deallocate planned")
     assert row is not None
@@ -161,7 +172,9 @@ async def sample(database: Database, query: str) -> list[dict[str, Any]]:
 
 
 def array(values: list[Any], kind: str) -> str:
-    return "array[" + ", ".join("null" if value is None else f"'{value}'" for value in values) + f"]::{kind}[]"
+    return (
+        "array[" + ", ".join("null" if value is None else f"'{value}'" for value in values) + f"]::{kind}[]"
+    )
 
 
 async def running_jobs(database: Database, count: int) -> dict[str, str]:
@@ -293,16 +306,20 @@ NO_FAILURES = dict.fromkeys(
 
 
 async def test_reaping_when_every_lease_holds_touches_nothing(filled: Database) -> None:
-    plan = await run_and_undo(
-        filled, "fail_jobs", batch_id="1", reap="500", after="'epoch'", **NO_FAILURES
-    )
+    plan = await run_and_undo(filled, "fail_jobs", batch_id="1", reap="500", after="'epoch'", **NO_FAILURES)
     assert "jobs_leases" in plan.indexes_of("jobs")
     assert plan.rows_of("jobs") <= 1
 
 
 async def test_reaping_is_bounded_however_many_leases_ran_out(filled: Database) -> None:
     plan = await run_and_undo(
-        filled, "fail_jobs", batch_id="1", reap="50", after="'epoch'", now="now() + interval '1 day'", **NO_FAILURES
+        filled,
+        "fail_jobs",
+        batch_id="1",
+        reap="50",
+        after="'epoch'",
+        now="now() + interval '1 day'",
+        **NO_FAILURES,
     )
     assert 100 <= plan.rows_of("jobs") <= 110
 
@@ -426,7 +443,9 @@ async def test_purging_begins_with_the_oldest(filled: Database) -> None:
 
 async def test_a_scan_of_a_table_would_be_noticed(filled: Database) -> None:
     async with filled.session() as session:
-        row = await session.one("explain (analyze, format json) select count(*) from millstream.jobs where payload = ''")
+        row = await session.one(
+            "explain (analyze, format json) select count(*) from millstream.jobs where payload = ''"
+        )
     assert row is not None
     scanned = Plan(list(_scans(json.loads(row[0])[0]["Plan"])))
     assert scanned.rows_of("jobs") >= 15_000

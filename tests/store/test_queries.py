@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from millstream.store.queries import Statement, StatementError, load, load_all, parse
 
+
 def only(text: str) -> Statement:
     [statement] = parse(text, source="test.sql").values()
     return statement

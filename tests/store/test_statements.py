@@ -1,5 +1,4 @@
 import re
-from typing import Any
 
 import asyncpg
 import pytest
@@ -11,7 +10,7 @@ _STEERED_NOW = re.compile(r"coalesce\(\$\d+::timestamptz, now\(\)\)")
 
 
 async def test_every_statement_is_prepared_by_a_migrated_database(
-    connection: "asyncpg.Connection[Any]",
+    connection: asyncpg.Connection,
 ) -> None:
     for name, statement in sorted(STATEMENTS.items()):
         prepared = await connection.prepare(statement.sql)
@@ -22,7 +21,7 @@ async def test_every_statement_is_prepared_by_a_migrated_database(
         assert len(labels) == len(set(labels)), name
 
 
-async def test_every_relation_is_named_with_its_schema(connection: "asyncpg.Connection[Any]") -> None:
+async def test_every_relation_is_named_with_its_schema(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(
         "select relname::text as name from pg_class"
         " where relnamespace = 'millstream'::regnamespace and relkind in ('r', 'p', 'v')"

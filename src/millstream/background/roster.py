@@ -6,13 +6,18 @@ from millstream.engine.engine import Engine
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
 
+HELD_JOB_SECONDS = 0.1
+
 
 def loops_of(engine: Engine) -> list[Loop]:
     """Return the loops of `engine`. Contract: spooled-jobs 11."""
 
     async def promote() -> Step:
         promoted, seconds = await engine.claiming.promote()
-        return Step(promoted, 0.0 if promoted >= limits.PROMOTED_ROWS_MAX else seconds)
+        if promoted >= limits.PROMOTED_ROWS_MAX:
+            return Step(promoted, 0.0)
+        # What is due and was left alone is held by another session: it is not asked for without a pause.
+        return Step(promoted, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
 
     async def wake_waiting_claims() -> Step:
         # What another process enqueued woke nobody here: one claim per queue looks for itself.

@@ -203,12 +203,14 @@ class Batcher(Generic[R, A]):
             tenant_id = next((tenant for tenant in self._queues if tenant not in stopped), None)
             if tenant_id is None:
                 break
-            if self._is_apart(tenant_id, now):
-                if batch:
-                    stopped.add(tenant_id)
-                    continue
-                stopped.update(self._queues)
+            apart = self._is_apart(tenant_id, now)
+            if apart and batch:
+                stopped.add(tenant_id)
+                continue
             size += self._take_from(tenant_id, batch, keys, stopped)
+            # Nothing was taken when its caller had left: then the others go on.
+            if apart and batch:
+                break
         return batch
 
     def _take_from(

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from uuid import UUID
 
+import structlog
 from msgspec import Struct
 
 from millstream.domain.errors import (
@@ -12,6 +13,7 @@ from millstream.domain.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
     QuotaExceeded,
+    Unavailable,
 )
 from millstream.domain.job import Enqueued, NewJob
 from millstream.domain.tenant import Plan, Principal
@@ -25,6 +27,8 @@ from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRo
 KNOWN_LABELS_MAX = 100_000
 # What a row weighs in a batch besides its payload.
 ROW_BYTES = 200
+
+_log = structlog.get_logger(__name__)
 
 
 class EnqueueLimits(Struct, frozen=True):
@@ -127,9 +131,9 @@ class Enqueuing:
         labels = self._new_labels(firsts)
         async with self._context.database.session() as session:
             created = await self._insert(session, firsts, labels, batch_id)
-            answers = _spread(created, places)
-            await self._touch_hits(session, rows, answers)
+        answers = _spread(created, places)
         self._announce(firsts, created, labels)
+        await self._touch_hits(rows, answers)
         return [*answers]
 
     async def _insert(
@@ -139,16 +143,21 @@ class Enqueuing:
             session, rows, batch_id=batch_id, defaults=self._defaults, labels=labels, now=self._context.now()
         )
 
-    async def _touch_hits(
-        self, session: Session, rows: Sequence[CreateRow], answers: Sequence[Created]
-    ) -> None:
-        hits = [
+    async def _touch_hits(self, rows: Sequence[CreateRow], answers: Sequence[Created]) -> None:
+        hits = {
             (row.tenant_id, answer.id)
             for row, answer in zip(rows, answers, strict=True)
             if not answer.created
-        ]
-        if hits:
-            await jobs.touch_jobs(session, sorted(set(hits)), self._context.now())
+        }
+        if not hits:
+            return
+        try:
+            async with self._context.database.session() as session:
+                await jobs.touch_jobs(session, sorted(hits), self._context.now())
+        except Unavailable as error:
+            # The jobs are committed: failing now would be a lie, and running the batch again would find
+            # its own rows. Whoever holds a job's row is about to move its updated_at anyway.
+            _log.info("jobs found by their keys were not touched", jobs=len(hits), reason=error.message)
 
     def _new_labels(self, rows: Sequence[CreateRow]) -> list[Label]:
         known = self._labels
@@ -217,9 +226,9 @@ class Enqueuing:
                 check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
                 check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
             created = await self._insert(session, firsts, labels, secrets.randbits(63))
-            answers = _spread(created, places)
-            await self._touch_hits(session, rows, answers)
+        answers = _spread(created, places)
         self._announce(firsts, created, labels)
+        await self._touch_hits(rows, answers)
         return answers
 
 

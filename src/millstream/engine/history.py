@@ -8,24 +8,15 @@ from millstream.domain.ids import derived_id
 from millstream.domain.job import Job, JobEvent, JobEventKind, JobState
 from millstream.store.job_reads import EventRow
 
-_ENDS = (JobEventKind.FAILED, JobEventKind.LEASE_EXPIRED)
-
 
 def history_of(job: Job, rows: Sequence[EventRow]) -> list[JobEvent]:
     """Return what happened to `job`, oldest first; the ids are the same whenever it is asked for."""
     events = [_derived(job, JobEventKind.CREATED, "created", job.created_at)]
     for row in rows:
         events += _stored(job.id, row)
-    if job.started_at is not None and not _is_told(job, rows):
-        events.append(
-            _derived(
-                job,
-                JobEventKind.CLAIMED,
-                f"claimed {job.started_at.timestamp()}",
-                job.started_at,
-                job.worker_id,
-            )
-        )
+    # A job without a lease was not claimed, or its attempt has ended: the event of the end tells of the claim.
+    if job.started_at is not None and job.lease_id is not None:
+        events.append(_claimed(job.id, job.lease_id, job.started_at, job.worker_id))
     if job.state is JobState.COMPLETED:
         finished_at = job.completed_at or job.updated_at
         events.append(_derived(job, JobEventKind.COMPLETED, "completed", finished_at, job.worker_id))
@@ -36,25 +27,23 @@ def history_of(job: Job, rows: Sequence[EventRow]) -> list[JobEvent]:
     return events
 
 
-def _is_told(job: Job, rows: Sequence[EventRow]) -> bool:
-    """Tell whether the latest claim belongs to an attempt that has ended: its event tells of it."""
-    return any(row.kind in _ENDS and row.claimed_at == job.started_at for row in rows)
+def _claimed(job_id: UUID, lease_id: UUID, at: datetime, worker_id: str | None) -> JobEvent:
+    # Named by its lease, which the job's row and the event of the attempt's end both know.
+    return JobEvent(
+        id=derived_id(lease_id, "claimed"),
+        job_id=job_id,
+        kind=JobEventKind.CLAIMED,
+        worker_id=worker_id,
+        error=None,
+        at=at,
+    )
 
 
 def _stored(job_id: UUID, row: EventRow) -> list[JobEvent]:
     kind = JobEventKind(row.kind)
     events: list[JobEvent] = []
-    if row.claimed_at is not None:
-        events.append(
-            JobEvent(
-                id=derived_id(row.id, "claimed"),
-                job_id=job_id,
-                kind=JobEventKind.CLAIMED,
-                worker_id=row.worker_id,
-                error=None,
-                at=row.claimed_at,
-            )
-        )
+    if row.claimed_at is not None and row.lease_id is not None:
+        events.append(_claimed(job_id, row.lease_id, row.claimed_at, row.worker_id))
     events.append(
         JobEvent(id=row.id, job_id=job_id, kind=kind, worker_id=row.worker_id, error=row.error, at=row.at)
     )

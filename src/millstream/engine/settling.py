@@ -261,7 +261,7 @@ class Settling:
                 answers.append(OutcomeUnknown())
             else:
                 answers.append(
-                    Failed(row.lease.job_id, None if attempt.buried else row.retry_in_seconds or 0)
+                    Failed(row.lease.job_id, None if attempt.buried else attempt.retry_in_seconds or 0)
                 )
         return answers
 

@@ -8,6 +8,7 @@ import structlog
 from msgspec import Struct
 
 from millstream.domain import limits
+from millstream.domain.errors import PoisonRow
 from millstream.domain.tenant import plan_of
 from millstream.engine.context import Context
 from millstream.store import job_reads, upkeep, workers
@@ -19,6 +20,8 @@ LEAD_NAME = "background"
 LEAD_SECONDS = 15
 FOLDED_ROWS_MAX = 5_000
 TENANTS_PER_PAGE = 500
+# This week and the three after it.
+PARTITION_WEEKS = 4
 OLD_TRANSACTION_SECONDS = 60
 DEAD_TUPLES_MAX = 50_000
 
@@ -90,12 +93,21 @@ class Upkeep:
             after = plans[-1].id
 
     async def add_partitions(self) -> int:
-        """Make the partitions of finished jobs for the weeks to come; returns how many were missing."""
-        async with self._direct() as session:
-            await upkeep.act_as(session, self._context.database.roles.owner)
-            return await upkeep.add_partitions(
-                session, await upkeep.get_database_time(session, self._context.now())
-            )
+        """Make the partitions of finished jobs for the weeks to come; returns how many were missing.
+
+        A week whose jobs lie in the partition for the rest already (nobody made room in time) does without
+        one; the weeks after it do not.
+        """
+        added = 0
+        for week in range(PARTITION_WEEKS):
+            try:
+                async with self._direct() as session:
+                    await upkeep.act_as(session, self._context.database.roles.owner)
+                    now = await upkeep.get_database_time(session, self._context.now())
+                    added += await upkeep.add_partition(session, now + timedelta(weeks=week))
+            except PoisonRow:
+                _log.info("this week's finished jobs stay in the partition for the rest", weeks_ahead=week)
+        return added
 
     async def watch_vacuum(self) -> int:
         """Name who holds back vacuum for long, and vacuum hot tables that autovacuum leaves behind.

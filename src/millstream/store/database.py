@@ -45,7 +45,10 @@ _AS_TENANT = (
     " set_config('lock_timeout', $3, true), set_config('enable_seqscan', 'on', true),"
     " set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'auto', true)"
 )
-_PATIENTLY = "select set_config('lock_timeout', $1, true)"
+_PATIENTLY = (
+    "select set_config('lock_timeout', $1, true), set_config('enable_seqscan', 'on', true),"
+    " set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'auto', true)"
+)
 
 
 class Row(Protocol):
@@ -85,6 +88,10 @@ class Session:
     async def one(self, sql: str, *arguments: object) -> Row | None:
         """Run a statement and return its first row, if any."""
         return await self._driver.fetchrow(sql, *arguments)
+
+    async def ping(self) -> None:
+        """Ask for an answer, whatever it is."""
+        await self._driver.fetchrow("select 1")
 
     async def run(self, sql: str, *arguments: object) -> None:
         """Run a statement whose rows, if any, do not matter."""

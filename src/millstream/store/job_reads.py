@@ -109,12 +109,13 @@ async def count_jobs(session: Session, tenant_id: int, queues: Sequence[str] | N
 
 
 class EventRow(Struct, frozen=True):
-    """A stored entry of a job's history; a failed attempt tells also when it was claimed."""
+    """A stored entry of a job's history; an ended attempt tells also under which lease it was claimed, and when."""
 
     id: UUID
     kind: int
     buried: bool
     worker_id: str | None
+    lease_id: UUID | None
     claimed_at: datetime | None
     at: datetime
     error: str | None
@@ -129,6 +130,7 @@ async def list_job_events(session: Session, tenant_id: int, job_id: UUID) -> lis
             row["kind"],
             row["buried"],
             row["worker_id"],
+            row["lease_id"],
             row["claimed_at"],
             row["at"],
             row["error"],

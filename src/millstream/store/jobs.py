@@ -349,11 +349,11 @@ async def fail_jobs(
 
 
 class EndedAttempt(Struct, frozen=True, gc=False):
-    """A recorded failure: its history entry, whether the job was buried, and when it runs again."""
+    """A recorded failure: its history entry, whether the job was buried, and in how many seconds it runs again."""
 
     event_id: UUID
     buried: bool
-    run_at: datetime | None
+    retry_in_seconds: int | None
 
 
 async def find_ended_attempts(session: Session, rows: Sequence[FailRow]) -> dict[UUID, EndedAttempt]:
@@ -364,9 +364,7 @@ async def find_ended_attempts(session: Session, rows: Sequence[FailRow]) -> dict
         [row.lease.job_id for row in rows],
         [row.event_id for row in rows],
     )
-    return {
-        record["id"]: EndedAttempt(record["id"], record["buried"], record["run_at"]) for record in records
-    }
+    return {record["id"]: EndedAttempt(record["id"], record["buried"], record["wait"]) for record in records}
 
 
 class RenewRow(Struct, frozen=True, gc=False):

@@ -19,10 +19,7 @@ _PLANS = _QUERIES["list_tenant_plans"].taking("after", "limit")
 _TIME = _QUERIES["get_database_time"].taking("now")
 _OLD_TRANSACTION = _QUERIES["find_old_transaction"].taking()
 _DEAD_TUPLES = _QUERIES["list_dead_tuples"].taking()
-_ADD_PARTITIONS = (
-    "select count(*) filter (where millstream.add_done_partition($1::timestamptz + make_interval(weeks => week)))"
-    " as added from generate_series(0, 3) as week"
-)
+_ADD_PARTITION = "select millstream.add_done_partition($1::timestamptz) as added"
 
 
 async def fold_counters(session: Session, *, limit: int) -> int:
@@ -87,10 +84,14 @@ async def act_as(session: Session, role: str) -> None:
     )
 
 
-async def add_partitions(session: Session, starts_at: datetime) -> int:
-    """Make the missing partitions of finished jobs for four weeks from `starts_at`. Needs the owner's role."""
-    row = await session.one(_ADD_PARTITIONS, starts_at)
-    return 0 if row is None else int(row["added"])
+async def add_partition(session: Session, at: datetime) -> bool:
+    """Make the partition of finished jobs of the week of `at`; returns whether it was missing.
+
+    Raises PoisonRow when finished jobs of that week lie in the partition for the rest already: there they
+    stay. Needs the owner's role.
+    """
+    row = await session.one(_ADD_PARTITION, at)
+    return row is not None and bool(row["added"])
 
 
 class OldTransaction(Struct, frozen=True):

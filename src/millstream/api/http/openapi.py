@@ -57,7 +57,7 @@ class OpenApiEndpoint:
             handler=self.get,
             summary="This document",
             tag="meta",
-            answers={200: dict[str, object]},
+            answers={200: dict[str, msgspec.Raw]},
             auth=Auth.OPEN,
         )
 

@@ -1,0 +1,189 @@
+"""Connections lost in the middle of a batch: callers get the truth, or are told that it is not known."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from millstream.domain.clock import SteeredClock
+from millstream.domain.errors import OutcomeUnknown
+from millstream.domain.job import Enqueued, JobEventKind, JobState, NewJob
+from millstream.domain.tenant import Principal
+from millstream.engine.engine import Engine, open_engine
+from millstream.store import installation
+from millstream.store.database import Database
+from tests.conftest import Cluster
+from tests.engine.line import Line, open_line
+from tests.engine.work import Work, lease_of
+
+# Words by which the statements are recognised on the line; a prepared statement is told by its arguments.
+MARK = "markthis"
+
+
+@pytest.fixture
+async def line_and_dsn(database_dsn: str) -> AsyncIterator[tuple[Line, str]]:
+    async with open_line(database_dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def line(line_and_dsn: tuple[Line, str]) -> Line:
+    return line_and_dsn[0]
+
+
+@pytest.fixture
+async def far(
+    line_and_dsn: tuple[Line, str], principal: Principal, database_dsn: str, clock: SteeredClock
+) -> AsyncIterator[Work]:
+    """The same tenant on an engine whose connections go over the line."""
+    database = await Database.open(line_and_dsn[1], min_size=1, max_size=5)
+    engine: Engine = await open_engine(
+        database, direct=lambda: installation.direct_session(database_dsn), clock=clock
+    )
+    yield Work(engine, principal, clock)
+    await engine.close()
+    await database.close()
+
+
+async def test_a_create_whose_answer_was_lost_is_answered_as_created(
+    work: Work, far: Work, line: Line
+) -> None:
+    line.lose_answer_to = MARK.encode()
+    creates = [far.enqueue(payload=f'"{MARK}{number}"') for number in range(20)]
+    ids = await asyncio.gather(*creates)
+    assert line.cuts == 1
+    for number, job_id in enumerate(ids):
+        assert (await work.job(job_id)).payload == f'"{MARK}{number}"'
+    assert sum((await work.engine.jobs.counts(work.principal)).values()) == 20
+
+
+async def test_a_create_that_never_reached_the_database_is_not_run_again(
+    work: Work, far: Work, line: Line
+) -> None:
+    line.lose_question = MARK.encode()
+    with pytest.raises(OutcomeUnknown):
+        await far.enqueue(payload=f'"{MARK}"')
+    assert line.cuts == 1
+    assert sum((await work.engine.jobs.counts(work.principal)).values()) == 0
+    # The engine works again by itself.
+    job_id = await far.enqueue()
+    assert await work.state(job_id) is JobState.READY
+
+
+async def test_a_completion_whose_answer_was_lost_is_answered_as_done(
+    work: Work, far: Work, line: Line
+) -> None:
+    lease = await work.run()
+    line.lose_answer_to = MARK.encode()
+    await far.complete(lease, f'"{MARK}"')
+    assert line.cuts == 1
+    job = await work.job(lease.job_id)
+    assert (job.state, job.result) == (JobState.COMPLETED, f'"{MARK}"')
+    assert (await work.history(lease.job_id)).count(JobEventKind.COMPLETED) == 1
+
+
+async def test_a_completion_that_never_arrived_leaves_the_job_running(
+    work: Work, far: Work, line: Line
+) -> None:
+    lease = await work.run()
+    line.lose_question = MARK.encode()
+    with pytest.raises(OutcomeUnknown):
+        await far.complete(lease, f'"{MARK}"')
+    assert await work.state(lease.job_id) is JobState.RUNNING
+    await far.complete(lease)
+
+
+@pytest.mark.parametrize(
+    ("max_retries", "retry_in", "told"), [(3, None, 1), (3, 90, 90), (3, 0, 0), (0, None, None)]
+)
+async def test_a_failure_whose_answer_was_lost_is_answered_as_it_was_recorded(
+    work: Work, far: Work, line: Line, max_retries: int, retry_in: int | None, told: int | None
+) -> None:
+    lease = await work.run(max_retries=max_retries)
+    line.lose_answer_to = MARK.encode()
+    failed = await far.fail(lease, MARK, retry_in_seconds=retry_in)
+    assert line.cuts == 1
+    assert failed.retry_in_seconds == told
+    job = await work.job(lease.job_id)
+    assert job.state is (
+        JobState.DEAD if told is None else JobState.READY if told == 0 else JobState.RETRYING
+    )
+    # Once, not twice.
+    assert job.retry_count == (0 if told is None else 1)
+
+
+async def test_a_claim_whose_answer_was_lost_gives_its_jobs_back(work: Work, far: Work, line: Line) -> None:
+    ids = [await work.enqueue() for _ in range(3)]
+    line.lose_answer_to = MARK.encode()
+    with pytest.raises(OutcomeUnknown):
+        await far.claim(worker=MARK, limit=3)
+    assert line.cuts == 1
+    claimed = await work.claim(limit=10)
+    assert [job.id for job in claimed] == ids
+    assert all(job.retry_count == 0 for job in claimed)
+    for job in claimed:
+        await work.complete(lease_of(job))
+
+
+async def test_a_renewal_whose_answer_was_lost_says_so(work: Work, far: Work, line: Line) -> None:
+    lease = await work.run(worker=MARK)
+    line.lose_answer_to = MARK.encode()
+    with pytest.raises(OutcomeUnknown):
+        await far.renew(lease, 77)
+    # It may be presented again: renewing twice is renewing once.
+    assert await far.renew(lease, 77) == work.in_seconds(77)
+
+
+async def test_a_session_ended_while_its_statement_waits_did_nothing(
+    work: Work, database_dsn: str, cluster: Cluster
+) -> None:
+    lease = await work.run()
+    holder = await asyncpg.connect(database_dsn)
+    killer = await asyncpg.connect(cluster.superuser_dsn)
+    try:
+        await holder.execute("begin")
+        await holder.execute("select from millstream.jobs where id = $1 for update", lease.job_id)
+        completion = asyncio.create_task(work.complete(lease))
+        async with asyncio.timeout(10):
+            while not await killer.fetchval(  # noqa: ASYNC110 - polled with a deadline
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where wait_event_type = 'Lock' and query like 'with batch as materialized%'"
+            ):
+                await asyncio.sleep(0.002)
+        with pytest.raises(OutcomeUnknown):
+            await completion
+        await holder.execute("rollback")
+    finally:
+        await holder.close()
+        await killer.close()
+    assert await work.state(lease.job_id) is JobState.RUNNING
+    await work.complete(lease)
+
+
+async def test_connections_cut_at_random_moments_lose_and_double_nothing(
+    work: Work, far: Work, line: Line
+) -> None:
+    known: list[Enqueued] = []
+    unknown = 0
+
+    async def create(number: int) -> None:
+        nonlocal unknown
+        job = NewJob(queue="q", payload=str(number), idempotency_key=f"k{number}")
+        try:
+            known.append(await far.engine.jobs.enqueue(far.principal, job))
+        except OutcomeUnknown:
+            unknown += 1
+
+    creates = [asyncio.create_task(create(number)) for number in range(200)]
+    for _ in range(5):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        line.cut()
+    await asyncio.gather(*creates)
+    assert len(known) + unknown == 200
+    for enqueued in known:
+        assert enqueued.created
+        assert await work.state(enqueued.id) is JobState.READY
+    total = sum((await work.engine.jobs.counts(work.principal)).values())
+    assert len(known) <= total <= 200
