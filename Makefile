@@ -58,9 +58,11 @@ sql: $(READY)
 
 generated: $(READY)
 	$(BIN)/python scripts/generate_sync_client.py --check
+	$(BIN)/python scripts/generate_docs.py --check
 
-gen: $(READY) ## write generated code anew (the synchronous client)
+gen: $(READY) ## write generated files anew (the synchronous client, the tables of the guide)
 	@$(BIN)/python scripts/generate_sync_client.py
+	@$(BIN)/python scripts/generate_docs.py
 
 # The parts in sequence, however many jobs make was given: they share two cores and each prints a summary.
 ci: $(READY) ## everything: check, test, the slow suites, both ends of the PostgreSQL range, each benchmark once

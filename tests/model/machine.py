@@ -1,18 +1,16 @@
-"""Random operations on a real engine, each compared with the reference, and all that is visible after each."""
+"""Random operations on a real engine, each answer compared with the reference's."""
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 from msgspec.structs import replace
 
-from millstream.domain.clock import SteeredClock
-from millstream.domain.errors import BadRequest, Conflict, LeaseExpired, MillstreamError, NotFound
+from millstream.domain.errors import MillstreamError
 from millstream.domain.job import (
     ClaimedJob,
     ClaimRequest,
@@ -22,44 +20,23 @@ from millstream.domain.job import (
     Enqueued,
     Failed,
     Failure,
-    Job,
     JobFilter,
-    JobState,
     Lease,
     NewJob,
     Renewal,
 )
 from millstream.domain.queue import QueueChange
-from millstream.domain.worker import NewWorker
-from millstream.engine.engine import Engine, open_engine
-from millstream.store import installation
-from millstream.store.database import Database
-from tests.conftest import STARTED_AT, TEMPLATE, Cluster, make_principal
-from tests.model.reference import Backoff, Fence, Reference, ReferenceJob, Refused, Status, Wish
-
-T = TypeVar("T")
-
-QUEUES = ("alpha", "beta")
-GRAVES = "graves"
-WORKERS = ("ann", "bob")
-# Far more than one run makes: a page holds everything.
-EVERYTHING = 10_000
-_STATUSES = {
-    JobState.READY: Status.PENDING,
-    JobState.RETRYING: Status.PENDING,
-    JobState.BLOCKED: Status.PENDING,
-    JobState.SCHEDULED: Status.SCHEDULED,
-    JobState.RUNNING: Status.PROCESSING,
-    JobState.COMPLETED: Status.COMPLETED,
-    JobState.DEAD: Status.DEADLETTER,
-    JobState.CANCELLED: Status.CANCELLED,
-}
-_REFUSALS: dict[type[MillstreamError], Refused] = {
-    NotFound: Refused.NOT_FOUND,
-    Conflict: Refused.CONFLICT,
-    LeaseExpired: Refused.LEASE_EXPIRED,
-    BadRequest: Refused.BAD_REQUEST,
-}
+from tests.model.compared_tenant import (
+    EVERYTHING,
+    GRAVES,
+    QUEUES,
+    REFUSALS,
+    STATUSES,
+    WORKERS,
+    ComparedTenant,
+    attempt,
+)
+from tests.model.reference import Backoff, Fence, Refused, Status, Wish
 
 queues = st.sampled_from([QUEUES[0], QUEUES[0], QUEUES[0], QUEUES[1], GRAVES])
 workers = st.sampled_from(WORKERS)
@@ -90,85 +67,33 @@ wishes = st.builds(
 presented = st.sampled_from(["current", "current", "current", "stale", "none", "foreign", "text"])
 
 
-class JobMachine(RuleBasedStateMachine):
-    """One tenant on a fresh database of `cluster`; `steps` counts the operations of all runs."""
-
-    cluster: ClassVar[Cluster]
-    steps = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = SteeredClock(STARTED_AT)
-        self.reference = Reference()
-        self.database_name = f"model_{uuid4().hex[:12]}"
-        self.runner = asyncio.Runner()
-        self.now = self.clock.now
-
-    @initialize()
-    def open(self) -> None:
-        self.engine: Engine = self.runner.run(self._open())
-        self.jobs = self.engine.jobs
-
-    async def _open(self) -> Engine:
-        async with installation.direct_session(self.cluster.superuser_dsn) as session:
-            await session.run(f"create database {self.database_name} template {TEMPLATE}")
-        dsn = self.cluster.dsn_of(self.database_name)
-        self.database = await Database.open(dsn, min_size=1, max_size=5)
-        engine = await open_engine(
-            self.database, direct=lambda: installation.direct_session(dsn), clock=self.clock
-        )
-        self.principal = await make_principal(engine)
-        for worker in WORKERS:
-            await engine.workers.register(self.principal, NewWorker(id=worker, queue="alpha", hostname="h"))
-        return engine
-
-    def teardown(self) -> None:
-        try:
-            if hasattr(self, "engine"):
-                self.runner.run(self._check_totals())
-        finally:
-            self.runner.run(self._close())
-            self.runner.close()
-
-    async def _check_totals(self) -> None:
-        """What is counted by appended deltas agrees once they are folded. Contract: spooled-jobs 2.7."""
-        await self.engine.upkeep.fold_counters()
-        for name in WORKERS:
-            worker = await self.engine.workers.get(self.principal, name)
-            assert worker.jobs_processed == self.reference.processed.get(name, 0)
-            assert worker.jobs_failed == self.reference.failed.get(name, 0)
-
-    async def _close(self) -> None:
-        if hasattr(self, "engine"):
-            await self.engine.close()
-            await self.database.close()
-        async with installation.direct_session(self.cluster.superuser_dsn) as session:
-            await session.run(f"drop database if exists {self.database_name} with (force)")
+class JobMachine(ComparedTenant):
+    """What clients, workers and loops do to jobs and queues."""
 
     # Creating
 
     @rule(wish=wishes)
     def create(self, wish: Wish) -> None:
-        enqueued = self._run(self.jobs.enqueue(self.principal, self._new_job(wish)))
+        enqueued = self.run(self.jobs.enqueue(self.principal, self._new_job(wish)))
         self._check_created([wish], [enqueued])
 
     @precondition(lambda self: self.reference.jobs)
     @rule(wish=wishes, pick=picks, first=st.sampled_from([Status.DEADLETTER, Status.PENDING]))
     def create_child(self, wish: Wish, pick: int, first: Status) -> None:
-        parent = self._pick(pick, first)
+        parent = self.pick(pick, first)
         job = replace(self._new_job(wish), parent_job_id=parent.id)
-        enqueued = self._run(self.jobs.enqueue(self.principal, job))
+        enqueued = self.run(self.jobs.enqueue(self.principal, job))
         self._check_created([wish], [enqueued], parent.id)
 
     @rule(pick=picks, has_parent=st.booleans())
     def create_dead(self, pick: int, has_parent: bool) -> None:
         """A short cut to what takes chance many steps: a dead letter, often with a parent of the same kind."""
         wish = dataclasses.replace(PLAIN, queue=GRAVES, max_retries=0)
-        parent = self._pick(pick, Status.DEADLETTER).id if has_parent and self.reference.jobs else None
+        parent = self.pick(pick, Status.DEADLETTER).id if has_parent and self.reference.jobs else None
         job = replace(self._new_job(wish), parent_job_id=parent)
-        self._check_created([wish], [self._run(self.jobs.enqueue(self.principal, job))], parent)
+        self._check_created([wish], [self.run(self.jobs.enqueue(self.principal, job))], parent)
         self.claim(GRAVES, WORKERS[0], 1, 30)
-        for place, buried in enumerate(self._ordered(Status.PROCESSING)):
+        for place, buried in enumerate(self.ordered(Status.PROCESSING)):
             if buried.queue == GRAVES and buried.status is Status.PROCESSING:
                 self.fail(place, "current", True, False, None)
                 break
@@ -177,11 +102,11 @@ class JobMachine(RuleBasedStateMachine):
     @rule(wish=wishes)
     def create_child_of_a_purged_job(self, wish: Wish) -> None:
         job = replace(self._new_job(wish), parent_job_id=self.reference.purged[-1])
-        assert self._run(_attempt(self.jobs.enqueue(self.principal, job))) is Refused.BAD_REQUEST
+        assert self.run(attempt(self.jobs.enqueue(self.principal, job))) is Refused.BAD_REQUEST
 
     @rule(wanted=st.lists(wishes, min_size=1, max_size=4))
     def create_many(self, wanted: list[Wish]) -> None:
-        answers = self._run(self.jobs.enqueue_many(self.principal, [self._new_job(wish) for wish in wanted]))
+        answers = self.run(self.jobs.enqueue_many(self.principal, [self._new_job(wish) for wish in wanted]))
         self._check_created(wanted, answers)
 
     @rule(wanted=st.lists(wishes, min_size=2, max_size=4))
@@ -191,7 +116,7 @@ class JobMachine(RuleBasedStateMachine):
                 *(self.jobs.enqueue(self.principal, self._new_job(wish)) for wish in wanted)
             )
 
-        self._check_created(wanted, self._run(create_all()))
+        self._check_created(wanted, self.run(create_all()))
 
     def _new_job(self, wish: Wish) -> NewJob:
         now = self.now()
@@ -218,20 +143,20 @@ class JobMachine(RuleBasedStateMachine):
                 wish, answer.id, self.now(), parent_id
             )
             if not answer.created:
-                hit = self._run(self.jobs.get(self.principal, answer.id))
+                hit = self.run(self.jobs.get(self.principal, answer.id))
                 assert hit.updated_at == self.now()
-        self._tick()
+        self.tick()
 
     # Claiming
 
     @rule(queue=queues, worker=workers, limit=st.integers(1, 4), seconds=lease_seconds)
     def claim(self, queue: str, worker: str, limit: int, seconds: int) -> None:
         request = ClaimRequest(queue=queue, worker_id=worker, limit=limit, lease_seconds=seconds)
-        claimed = self._run(self.jobs.claim(self.principal, request))
+        claimed = self.run(self.jobs.claim(self.principal, request))
         expected = self.reference.claimable(queue, self.now())[:limit]
         assert [job.id for job in claimed] == [job.id for job in expected]
         self._take(claimed, request)
-        self._tick()
+        self.tick()
 
     @rule(queue=queues, limits=st.lists(st.integers(1, 3), min_size=2, max_size=4), seconds=lease_seconds)
     def claim_side_by_side(self, queue: str, limits: list[int], seconds: int) -> None:
@@ -243,7 +168,7 @@ class JobMachine(RuleBasedStateMachine):
         async def claim_all() -> list[list[ClaimedJob]]:
             return await asyncio.gather(*(self.jobs.claim(self.principal, request) for request in requests))
 
-        handed = self._run(claim_all())
+        handed = self.run(claim_all())
         order = [job.id for job in self.reference.claimable(queue, self.now())]
         given = [job.id for claimed in handed for job in claimed]
         assert sorted(given, key=order.index) == order[: sum(limits)]
@@ -253,7 +178,7 @@ class JobMachine(RuleBasedStateMachine):
             assert places == sorted(places)
             assert len(claimed) <= request.limit
             self._take(claimed, request)
-        self._tick()
+        self.tick()
 
     def _take(self, claimed: Sequence[ClaimedJob], request: ClaimRequest) -> None:
         now = self.now()
@@ -293,14 +218,14 @@ class JobMachine(RuleBasedStateMachine):
     def complete(self, pick: int, lease: str, right_worker: bool, strict: bool) -> None:
         fence, presented_lease = self._present(pick, lease, right_worker, strict)
         completion = Completion(lease=presented_lease, result="[1]")
-        answer = self._run(_attempt(self.jobs.complete(self.principal, completion)))
+        answer = self.run(attempt(self.jobs.complete(self.principal, completion)))
         refused = self.reference.refusal(fence, self.now())
         if refused is None:
             assert answer == Completed(fence.job_id)
             self.reference.complete(fence.job_id, "[1]", self.now())
         else:
             assert answer is refused
-        self._tick()
+        self.tick()
 
     @precondition(lambda self: self.reference.jobs)
     @rule(
@@ -313,21 +238,21 @@ class JobMachine(RuleBasedStateMachine):
     def fail(self, pick: int, lease: str, right_worker: bool, strict: bool, retry_in: int | None) -> None:
         fence, presented_lease = self._present(pick, lease, right_worker, strict)
         failure = Failure(lease=presented_lease, error="no luck", retry_in_seconds=retry_in)
-        answer = self._run(_attempt(self.jobs.fail(self.principal, failure)))
+        answer = self.run(attempt(self.jobs.fail(self.principal, failure)))
         refused = self.reference.refusal(fence, self.now())
         if refused is None:
             delay = self.reference.fail(fence.job_id, "no luck", retry_in, self.now())
             assert answer == Failed(fence.job_id, delay)
         else:
             assert answer is refused
-        self._tick()
+        self.tick()
 
     @precondition(lambda self: self.reference.jobs)
     @rule(pick=picks, lease=presented, strict=st.booleans(), seconds=lease_seconds)
     def renew(self, pick: int, lease: str, strict: bool, seconds: int) -> None:
         fence, presented_lease = self._present(pick, lease, True, strict)
-        answer = self._run(
-            _attempt(self.jobs.renew(self.principal, Renewal(lease=presented_lease, seconds=seconds)))
+        answer = self.run(
+            attempt(self.jobs.renew(self.principal, Renewal(lease=presented_lease, seconds=seconds)))
         )
         refused = self.reference.refusal(fence, self.now())
         if refused is None:
@@ -343,21 +268,21 @@ class JobMachine(RuleBasedStateMachine):
             Completion(lease=lease, result=None) if succeeds else Failure(lease=lease, error="late luck")
             for (_, lease), (_, _, succeeds) in zip(fences, items, strict=True)
         ]
-        answers = self._run(self.jobs.settle(self.principal, settlements))
+        answers = self.run(self.jobs.settle(self.principal, settlements))
         told = list(zip(fences, settlements, answers, strict=True))
         # Completions are recorded first; within each kind the order is the caller's.
         for (fence, _), settlement, answer in sorted(told, key=lambda item: isinstance(item[1], Failure)):
             refused = self.reference.refusal(fence, self.now())
             if refused is not None:
                 assert isinstance(answer, MillstreamError)
-                assert _REFUSALS[type(answer)] is refused
+                assert REFUSALS[type(answer)] is refused
             elif isinstance(settlement, Completion):
                 assert answer == Completed(fence.job_id)
                 self.reference.complete(fence.job_id, None, self.now())
             else:
                 delay = self.reference.fail(fence.job_id, "late luck", None, self.now())
                 assert answer == Failed(fence.job_id, delay)
-        self._tick()
+        self.tick()
 
     @precondition(lambda self: self.reference.jobs)
     @rule(pick=picks, callers=st.integers(2, 5))
@@ -367,10 +292,10 @@ class JobMachine(RuleBasedStateMachine):
         async def complete_all() -> list[Completed | Refused]:
             completion = Completion(lease=lease, result="[2]")
             return await asyncio.gather(
-                *(_attempt(self.jobs.complete(self.principal, completion)) for _ in range(callers))
+                *(attempt(self.jobs.complete(self.principal, completion)) for _ in range(callers))
             )
 
-        answers = self._run(complete_all())
+        answers = self.run(complete_all())
         refused = self.reference.refusal(fence, self.now())
         if refused is None:
             self.reference.complete(fence.job_id, "[2]", self.now())
@@ -378,10 +303,10 @@ class JobMachine(RuleBasedStateMachine):
             assert answers.count(Refused.CONFLICT) == callers - 1
         else:
             assert answers == [refused] * callers
-        self._tick()
+        self.tick()
 
     def _present(self, pick: int, lease: str, right_worker: bool, strict: bool) -> tuple[Fence, Lease]:
-        job = self._pick(pick, Status.PROCESSING)
+        job = self.pick(pick, Status.PROCESSING)
         worker_id = (job.worker_id if right_worker else None) or "eve"
         lease_id: UUID | None
         match lease:
@@ -436,18 +361,18 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.reference.jobs)
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
-        job = self._pick(pick, Status.PENDING)
-        answer = self._run(_attempt(self.jobs.cancel(self.principal, job.id)))
+        job = self.pick(pick, Status.PENDING)
+        answer = self.run(attempt(self.jobs.cancel(self.principal, job.id)))
         assert answer is self.reference.cancel(job.id)
 
     @precondition(lambda self: self.reference.jobs)
     @rule(pick=picks)
     def retry(self, pick: int) -> None:
-        job = self._pick(pick, Status.DEADLETTER)
-        answer = self._run(_attempt(self.jobs.retry(self.principal, job.id)))
+        job = self.pick(pick, Status.DEADLETTER)
+        answer = self.run(attempt(self.jobs.retry(self.principal, job.id)))
         refused = self.reference.retry(job.id)
         assert (answer if isinstance(answer, Refused) else None) is refused
-        self._tick()
+        self.tick()
 
     @rule(
         selected=st.lists(picks, max_size=4),
@@ -458,12 +383,12 @@ class JobMachine(RuleBasedStateMachine):
         ids: list[UUID] | None = None
         limit = 1 + len(selected)
         if by_id and selected and self.reference.jobs:
-            ids = list(dict.fromkeys(self._pick(pick, Status.DEADLETTER).id for pick in selected))
+            ids = list(dict.fromkeys(self.pick(pick, Status.DEADLETTER).id for pick in selected))
             limit = 100
         selection = DeadSelection(job_ids=None if ids is None else tuple(ids), queue=queue, limit=limit)
-        revived = self._run(self.jobs.retry_dead(self.principal, selection))
+        revived = self.run(self.jobs.retry_dead(self.principal, selection))
         assert revived.job_ids == self.reference.retry_dead(ids, queue, limit)
-        self._tick()
+        self.tick()
 
     @rule(
         queue=st.sampled_from([None, *QUEUES, GRAVES]),
@@ -473,14 +398,14 @@ class JobMachine(RuleBasedStateMachine):
     def purge(self, queue: str | None, limit: int, seconds: int | None) -> None:
         before = None if seconds is None else self.now() - timedelta(seconds=seconds)
         selection = DeadSelection(queue=queue, created_before=before, limit=limit)
-        purged = self._run(self.jobs.purge_dead(self.principal, selection))
+        purged = self.run(self.jobs.purge_dead(self.principal, selection))
         assert purged == self.reference.purge(queue, before, limit)
 
     @precondition(lambda self: self.reference.jobs)
     @rule(pick=picks, priority=st.integers(-1, 2))
     def set_priority(self, pick: int, priority: int) -> None:
-        job = self._pick(pick, Status.PENDING)
-        answer = self._run(_attempt(self.jobs.set_priority(self.principal, job.id, priority)))
+        job = self.pick(pick, Status.PENDING)
+        answer = self.run(attempt(self.jobs.set_priority(self.principal, job.id, priority)))
         assert answer == self.reference.set_priority(job.id, priority)
 
     # Queues
@@ -488,10 +413,10 @@ class JobMachine(RuleBasedStateMachine):
     @rule(queue=queues, paused=st.sampled_from([False, False, False, True]))
     def set_paused(self, queue: str, paused: bool) -> None:
         if paused:
-            self._run(self.engine.queues.pause(self.principal, queue, None))
+            self.run(self.engine.queues.pause(self.principal, queue, None))
             self.reference.paused.add(queue)
         else:
-            self._run(_attempt(self.engine.queues.resume(self.principal, queue)))
+            self.run(attempt(self.engine.queues.resume(self.principal, queue)))
             self.reference.paused.discard(queue)
 
     @rule(
@@ -508,7 +433,7 @@ class JobMachine(RuleBasedStateMachine):
             retry_factor=backoff.factor,
             retry_max_seconds=backoff.longest,
         )
-        self._run(self.engine.queues.configure(self.principal, queue, change))
+        self.run(self.engine.queues.configure(self.principal, queue, change))
         self.reference.queue_retries[queue] = max_retries
         self.reference.backoffs[queue] = backoff
 
@@ -527,110 +452,19 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        outcomes = self._run(self.engine.settling.reap())
+        outcomes = self.run(self.engine.settling.reap())
         assert len(outcomes) == self.reference.reap(self.now())
-        self._tick()
+        self.tick()
 
     @rule()
     def expire(self) -> None:
-        expired = self._run(self.jobs.expire(limit=EVERYTHING))
+        expired = self.run(self.jobs.expire(limit=EVERYTHING))
         assert expired == self.reference.expire(self.now())
 
     @rule()
     def promote(self) -> None:
-        self._run(self.engine.claiming.promote())
+        self.run(self.engine.claiming.promote())
         self.reference.promote(self.now())
-        listed = self._run(self.jobs.list(self.principal, JobFilter(limit=EVERYTHING)))
+        listed = self.run(self.jobs.list(self.principal, JobFilter(limit=EVERYTHING)))
         for job in listed.jobs:
-            assert _STATUSES[job.state] is self.reference.jobs[job.id].visible_status
-
-    # What must hold after every step
-
-    @invariant()
-    def everything_visible_agrees(self) -> None:
-        JobMachine.steps += 1
-        if hasattr(self, "engine"):
-            self._run(self._compare())
-
-    async def _compare(self) -> None:
-        page = await self.jobs.list(self.principal, JobFilter(limit=EVERYTHING))
-        assert {job.id for job in page.jobs} == set(self.reference.jobs)
-        assert len(page.jobs) == len(self.reference.jobs)
-        for job in page.jobs:
-            self._compare_job(job, self.reference.jobs[job.id])
-        counts = await self.jobs.counts(self.principal)
-        for state in JobState:
-            assert counts.get(state, 0) == sum(job.state is state for job in page.jobs)
-        for queue in (*QUEUES, GRAVES):
-            stats = await self.engine.queues.stats(self.principal, queue)
-            own = [_STATUSES[job.state] for job in page.jobs if job.queue == queue]
-            assert stats.pending == own.count(Status.PENDING)
-            assert stats.processing == own.count(Status.PROCESSING)
-        for job_id in self.reference.purged[-2:]:
-            assert await _attempt(self.jobs.get(self.principal, job_id)) is Refused.NOT_FOUND
-        if page.jobs:
-            # One job's history a step: the newest entry is where a step shows.
-            told = max(page.jobs, key=lambda job: (job.updated_at, job.id))
-            history = await self.jobs.history(self.principal, told.id, descending=False, limit=500, offset=0)
-            kinds = [event.kind.name.lower() for event in history.events]
-            assert sorted(kinds) == sorted(self.reference.jobs[told.id].history)
-
-    def _compare_job(self, job: Job, reference: ReferenceJob) -> None:
-        status = _STATUSES[job.state]
-        assert (job.state is JobState.BLOCKED) == reference.blocked
-        if reference.visible_status is Status.SCHEDULED and status is Status.PENDING:
-            # Activated by the way, as soon as its time had come.
-            assert reference.run_at is not None
-            assert reference.run_at <= self.now()
-            reference.status = Status.PENDING
-        assert status is reference.visible_status
-        assert job.parent_job_id == reference.parent_id
-        assert job.queue == reference.queue
-        assert job.priority == reference.priority
-        assert (job.retry_count, job.max_retries) == (reference.retry_count, reference.max_retries)
-        assert (job.worker_id, job.lease_id) == (reference.worker_id, reference.lease_id)
-        assert job.lease_expires_at == reference.lease_expires_at
-        assert (job.run_at, job.expires_at) == (reference.run_at, reference.expires_at)
-        assert (job.created_at, job.started_at) == (reference.created_at, reference.started_at)
-        assert (job.completed_at, job.result) == (reference.completed_at, reference.result)
-        assert job.idempotency_key == reference.idempotency_key
-        if reference.last_error in ("lease", "expired", "parent"):
-            # The contract leaves the wording open.
-            assert job.last_error is not None
-            assert reference.last_error in job.last_error
-        else:
-            assert job.last_error == reference.last_error
-
-    # How steps are taken
-
-    def _pick(self, pick: int, first: Status) -> ReferenceJob:
-        """Return a job, most often one in the status `first`."""
-        jobs = self._ordered(first)
-        return jobs[pick % len(jobs)]
-
-    def _ordered(self, first: Status) -> list[ReferenceJob]:
-        now = self.now()
-        waited_for = {job.parent_id for job in self.reference.jobs.values() if job.blocked}
-        return sorted(
-            self.reference.jobs.values(),
-            key=lambda job: (
-                job.status is not first,
-                job.lease_expires_at is not None and job.lease_expires_at <= now,
-                job.id not in waited_for,
-                job.place,
-            ),
-        )
-
-    def _tick(self) -> None:
-        # No two attempts begin in the same microsecond, as no two transactions of a database do.
-        self.clock.advance(0.001)
-
-    def _run(self, operation: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(operation)
-
-
-async def _attempt(operation: Coroutine[Any, Any, T]) -> T | Refused:
-    try:
-        return await operation
-    except (NotFound, Conflict, LeaseExpired, BadRequest) as error:
-        return _REFUSALS[type(error)]
+            assert STATUSES[job.state] is self.reference.jobs[job.id].visible_status

@@ -38,16 +38,20 @@ SESSION_DEFAULTS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
+    # A bitmap does not mark the index entries of dead rows, so the next look-up would visit them again.
+    "enable_bitmapscan": "off",
 }
 
 _AS_TENANT = (
     "select set_config('role', $1, true), set_config('millstream.tenant_id', $2, true),"
     " set_config('lock_timeout', $3, true), set_config('enable_seqscan', 'on', true),"
-    " set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'auto', true)"
+    " set_config('enable_hashjoin', 'on', true), set_config('enable_bitmapscan', 'on', true),"
+    " set_config('plan_cache_mode', 'auto', true)"
 )
 _PATIENTLY = (
     "select set_config('lock_timeout', $1, true), set_config('enable_seqscan', 'on', true),"
-    " set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'auto', true)"
+    " set_config('enable_hashjoin', 'on', true), set_config('enable_bitmapscan', 'on', true),"
+    " set_config('plan_cache_mode', 'auto', true)"
 )
 
 

@@ -264,6 +264,8 @@ async def complete_jobs(
     session: Session, rows: Sequence[CompleteRow], *, batch_id: int, now: datetime | None
 ) -> tuple[list[CompleteOutcome], list[Unblocked]]:
     """Complete `rows` (each job at most once); returns those that passed their guard, and what they unblocked."""
+    order = _key_order(rows)
+    rows = [rows[place] for place in order]
     leases = [row.lease for row in rows]
     records = await session.many(
         _COMPLETE,
@@ -280,7 +282,7 @@ async def complete_jobs(
     unblocked: list[Unblocked] = []
     for record in records:
         if record["place"] is not None:
-            outcomes.append(CompleteOutcome(record["place"] - 1, record["queue"], record["seconds"]))
+            outcomes.append(CompleteOutcome(order[record["place"] - 1], record["queue"], record["seconds"]))
         else:
             unblocked.append(Unblocked(record["tenant_id"], record["unblocked_id"], record["queue"]))
     return outcomes, unblocked
@@ -379,6 +381,8 @@ async def renew_leases(
     session: Session, rows: Sequence[RenewRow], now: datetime | None
 ) -> dict[int, datetime]:
     """Renew `rows` (each job at most once); returns the new ends by place, of those that passed their guard."""
+    order = _key_order(rows)
+    rows = [rows[place] for place in order]
     leases = [row.lease for row in rows]
     records = await session.many(
         _RENEW,
@@ -390,7 +394,7 @@ async def renew_leases(
         [lease.check_end for lease in leases],
         [row.seconds for row in rows],
     )
-    return {record["place"] - 1: record["lease_expires_at"] for record in records}
+    return {order[record["place"] - 1]: record["lease_expires_at"] for record in records}
 
 
 async def judge_jobs(
@@ -461,6 +465,12 @@ async def set_job_priority(
     """Change the priority of a waiting job and return the old one; None when there is no such job."""
     row: Row | None = await session.one(_SET_PRIORITY, now, tenant_id, job_id, _listed(queues), priority)
     return None if row is None else int(row["old_priority"])
+
+
+def _key_order(rows: Sequence[CompleteRow] | Sequence[RenewRow]) -> list[int]:
+    """Return the places of `rows` in the order of their keys, which is the order of locks everywhere."""
+    keys = [(row.tenant_id, row.lease.job_id.int) for row in rows]
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def _fence(lease: Lease) -> UUID | None:

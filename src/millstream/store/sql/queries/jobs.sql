@@ -1,5 +1,5 @@
--- How batches reach `jobs`: rows are locked first, in the order of their keys, through a lateral sub-query; rows that
--- are held are changed through `= any(array[...])`. Both leave the planner one way, a look-up by primary key for each
+-- How batches reach `jobs`: rows are changed, or locked first, in the order of their keys; through `= any(array[...])`,
+-- or through a lateral sub-query whose limit keeps conditions on the state out of it. Both leave the planner one way, a look-up by primary key for each
 -- row. A plain equality lets it begin with the table instead, along whatever partial index its statistics call empty:
 -- a claim or completion of 500 rows then looked at 250,000 pairs.
 
@@ -234,7 +234,8 @@ where
 returning j.tenant_id, j.id, j.queue;
 
 -- name: complete_jobs :many
--- Moves running jobs whose lease still holds to jobs_done and lets their blocked children go.
+-- Moves running jobs whose lease still holds to jobs_done and lets their blocked children go. The rows must come in
+-- the order of their keys.
 with batch as materialized (
     select pg_advisory_xact_lock(:batch_id::bigint)
 ),
@@ -246,30 +247,22 @@ given as materialized (
         :results::text[]
     ) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, result, place)
 ),
--- Locked in one order over all sessions before anything changes.
-held as materialized (
-    select j.tenant_id, j.id, g.result, g.place
-    from (select o.* from given as o order by o.tenant_id, o.id) as g
-    cross join lateral (
-        select j.*
-        from millstream.jobs as j
-        where j.tenant_id = g.tenant_id and j.id = g.id
-        for update
-    ) as j
+finished as (
+    -- The rows come in the order of their keys and are locked as they go.
+    delete from millstream.jobs as j
+    using given as g
     where
-        j.state = 5
+        j.tenant_id = any(array[g.tenant_id])
+        and j.id = any(array[g.id])
+        -- The sum keeps the partial indexes of running jobs out of this: there is one way to a row, its key.
+        and j.state + 0 = 5
         and j.worker_id = g.worker_id
         and (g.lease_id is null or j.lease_id = g.lease_id)
         and (
             (g.lease_id is null and not g.check_end)
             or j.lease_expires_at > coalesce(:now::timestamptz, now())
         )
-),
-finished as (
-    delete from millstream.jobs as j
-    using held as h
-    where j.tenant_id = any(array[h.tenant_id]) and j.id = any(array[h.id])
-    returning j.*, h.result, h.place
+    returning j.*, g.result, g.place
 ),
 kept as (
     insert into millstream.jobs_done (
@@ -363,6 +356,7 @@ held as materialized (
         select j.*
         from millstream.jobs as j
         where j.tenant_id = g.tenant_id and j.id = g.id
+        limit 1
         for update
     ) as j
     where
@@ -516,39 +510,26 @@ select
 from ended as e;
 
 -- name: renew_leases :many
--- Moves the end of leases that still hold, earlier or later.
-with given as materialized (
-    select g.*
-    from unnest(
-        :tenant_ids::int[], :ids::uuid[], :worker_ids::text[], :lease_ids::uuid[], :check_ends::boolean[],
-        :lease_seconds::int[]
-    ) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, lease_seconds, place)
-),
-held as materialized (
-    select j.tenant_id, j.id, g.lease_seconds, g.place
-    from (select o.* from given as o order by o.tenant_id, o.id) as g
-    cross join lateral (
-        select j.*
-        from millstream.jobs as j
-        where j.tenant_id = g.tenant_id and j.id = g.id
-        for update
-    ) as j
-    where
-        j.state = 5
-        and j.worker_id = g.worker_id
-        and (g.lease_id is null or j.lease_id = g.lease_id)
-        and (
-            (g.lease_id is null and not g.check_end)
-            or j.lease_expires_at > coalesce(:now::timestamptz, now())
-        )
-)
+-- Moves the end of leases that still hold, earlier or later. The rows must come in the order of their keys.
 update millstream.jobs as j
 set
-    lease_expires_at = coalesce(:now::timestamptz, now()) + h.lease_seconds * interval '1 second',
+    lease_expires_at = coalesce(:now::timestamptz, now()) + g.lease_seconds * interval '1 second',
     updated_at = coalesce(:now::timestamptz, now())
-from held as h
-where j.tenant_id = any(array[h.tenant_id]) and j.id = any(array[h.id])
-returning h.place, j.lease_expires_at;
+from unnest(
+    :tenant_ids::int[], :ids::uuid[], :worker_ids::text[], :lease_ids::uuid[], :check_ends::boolean[],
+    :lease_seconds::int[]
+) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, lease_seconds, place)
+where
+    j.tenant_id = any(array[g.tenant_id])
+    and j.id = any(array[g.id])
+    and j.state + 0 = 5
+    and j.worker_id = g.worker_id
+    and (g.lease_id is null or j.lease_id = g.lease_id)
+    and (
+        (g.lease_id is null and not g.check_end)
+        or j.lease_expires_at > coalesce(:now::timestamptz, now())
+    )
+returning g.place, j.lease_expires_at;
 
 -- name: judge_jobs :many
 -- Tells, on a fresh snapshot, how the jobs stand whose settlement was refused.
