@@ -86,7 +86,7 @@ def _server_environment() -> dict[str, str]:
 
 def _reachable_directory() -> str | None:
     # PostgreSQL runs as another user when the tests run as root: its directory must not be below a private one.
-    return "/tmp" if os.geteuid() == 0 else None  # noqa: S108
+    return "/tmp" if os.geteuid() == 0 else None
 
 
 def _describe(process: "subprocess.Popen[str]", data_dir: Path) -> LiveServer:

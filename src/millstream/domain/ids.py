@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import struct
 import time
 from uuid import UUID
 
 _VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
 _COUNTER_BITS = 42
 _RANDOM_BITS = 32
+_WORDS = struct.Struct("1024I")
 
 
 class IdSource:
@@ -21,31 +23,29 @@ class IdSource:
     def __init__(self) -> None:
         self._millisecond = 0
         self._counter = 0
-        self._random = b""
-        self._random_at = 0
+        self._noise: list[int] = []
 
     def next(self) -> UUID:
         """Return the next id."""
         millisecond = time.time_ns() // 1_000_000
         if millisecond > self._millisecond:
             self._millisecond = millisecond
-            self._counter = self._draw(5) << 1 & ((1 << (_COUNTER_BITS - 1)) - 1)
+            self._counter = (self._draw() << 9) & ((1 << (_COUNTER_BITS - 1)) - 1)
         else:
             self._counter += 1
             if self._counter >> _COUNTER_BITS:
                 self._millisecond += 1
                 self._counter = 0
-        tail = (self._counter << _RANDOM_BITS) | self._draw(4)
+        tail = (self._counter << _RANDOM_BITS) | self._draw()
         high, low = tail >> 62, tail & ((1 << 62) - 1)
         return UUID(int=(self._millisecond << 80) | (high << 64) | low | _VERSION_AND_VARIANT)
 
-    def _draw(self, count: int) -> int:
-        # One system call fetches the randomness of about a thousand ids.
-        if self._random_at + count > len(self._random):
-            self._random, self._random_at = os.urandom(4096), 0
-        start = self._random_at
-        self._random_at = start + count
-        return int.from_bytes(self._random[start : start + count])
+    def _draw(self) -> int:
+        """Return 32 random bits."""
+        if not self._noise:
+            # One system call fetches the randomness of about a thousand ids.
+            self._noise = list(_WORDS.unpack(os.urandom(_WORDS.size)))
+        return self._noise.pop()
 
 
 def parse_id(text: str) -> UUID | None:

@@ -112,7 +112,7 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
         return RowLocked()
     if isinstance(error, exceptions.DataError | exceptions.IntegrityConstraintViolationError):
         return PoisonRow()
-    if isinstance(error, exceptions.ProgramLimitExceededError):
+    if isinstance(error, exceptions.ProgramLimitExceededError | UnicodeEncodeError):
         return PoisonRow()
     if isinstance(error, exceptions.InterfaceError) and isinstance(error, ValueError):
         # The driver could not even encode an argument.

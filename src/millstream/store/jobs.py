@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from millstream.domain.job import ClaimedJob, DeadSelection, Holder, JobState, Lease, NewJob
+from millstream.store import arrays
 from millstream.store.database import Row, Session
 from millstream.store.job_rows import claimed_from
 from millstream.store.queries import load
@@ -99,24 +100,24 @@ async def create_jobs(
         now,
         defaults.max_retries,
         defaults.timeout_seconds,
-        [row.tenant_id for row in rows],
-        [row.id for row in rows],
-        [job.queue for job in jobs],
-        [job.payload for job in jobs],
-        [job.job_type for job in jobs],
-        [job.priority for job in jobs],
-        [job.max_retries for job in jobs],
-        [job.timeout_seconds for job in jobs],
-        [job.run_at for job in jobs],
-        [job.expires_at for job in jobs],
-        [job.idempotency_key for job in jobs],
-        [job.tags for job in jobs],
-        [job.parent_job_id for job in jobs],
-        [job.completion_webhook for job in jobs],
-        [job.completion_webhook_secret for job in jobs],
-        [label[0] for label in labels],
-        [label[1] for label in labels],
-        [label[2] for label in labels],
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([row.id for row in rows]),
+        arrays.texts([job.queue for job in jobs]),
+        arrays.texts([job.payload for job in jobs]),
+        arrays.texts([job.job_type for job in jobs]),
+        arrays.ints([job.priority for job in jobs]),
+        arrays.ints([job.max_retries for job in jobs]),
+        arrays.ints([job.timeout_seconds for job in jobs]),
+        arrays.times([job.run_at for job in jobs]),
+        arrays.times([job.expires_at for job in jobs]),
+        arrays.texts([job.idempotency_key for job in jobs]),
+        arrays.texts([job.tags for job in jobs]),
+        arrays.uuids([job.parent_job_id for job in jobs]),
+        arrays.texts([job.completion_webhook for job in jobs]),
+        arrays.texts([job.completion_webhook_secret for job in jobs]),
+        arrays.ints([label[0] for label in labels]),
+        arrays.ints([label[1] for label in labels]),
+        arrays.texts([label[2] for label in labels]),
     )
     return [Created(record["id"], record["created"], record["delayed"]) for record in records]
 
@@ -271,18 +272,18 @@ async def complete_jobs(
         _COMPLETE,
         batch_id,
         now,
-        [row.tenant_id for row in rows],
-        [lease.job_id for lease in leases],
-        [lease.worker_id for lease in leases],
-        [_fence(lease) for lease in leases],
-        [lease.check_end for lease in leases],
-        [row.result for row in rows],
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.texts([row.result for row in rows]),
     )
     outcomes: list[CompleteOutcome] = []
     unblocked: list[Unblocked] = []
     for record in records:
         if record["place"] is not None:
-            outcomes.append(CompleteOutcome(order[record["place"] - 1], record["queue"], record["seconds"]))
+            outcomes.append(CompleteOutcome(order[int(record["place"]) - 1], record["queue"], record["seconds"]))
         else:
             unblocked.append(Unblocked(record["tenant_id"], record["unblocked_id"], record["queue"]))
     return outcomes, unblocked
@@ -327,14 +328,14 @@ async def fail_jobs(
         now,
         reap,
         reap_after,
-        [row.tenant_id for row in rows],
-        [lease.job_id for lease in leases],
-        [lease.worker_id for lease in leases],
-        [_fence(lease) for lease in leases],
-        [lease.check_end for lease in leases],
-        [row.error for row in rows],
-        [row.retry_in_seconds for row in rows],
-        [row.event_id for row in rows],
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.texts([row.error for row in rows]),
+        arrays.ints([row.retry_in_seconds for row in rows]),
+        arrays.uuids([row.event_id for row in rows]),
     )
     return [
         FailOutcome(
@@ -387,12 +388,12 @@ async def renew_leases(
     records = await session.many(
         _RENEW,
         now,
-        [row.tenant_id for row in rows],
-        [lease.job_id for lease in leases],
-        [lease.worker_id for lease in leases],
-        [_fence(lease) for lease in leases],
-        [lease.check_end for lease in leases],
-        [row.seconds for row in rows],
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.ints([row.seconds for row in rows]),
     )
     return {order[record["place"] - 1]: record["lease_expires_at"] for record in records}
 

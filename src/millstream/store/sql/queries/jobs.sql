@@ -17,21 +17,21 @@ given as materialized (
         coalesce(:now::timestamptz, now()) as at
     from batch
     cross join unnest(
-        :tenant_ids::int[],
-        :ids::uuid[],
-        :queues::text[],
-        :payloads::text[],
-        :job_types::text[],
-        :priorities::smallint[],
-        :max_retries::smallint[],
-        :timeouts::int[],
-        :run_ats::timestamptz[],
-        :expires_ats::timestamptz[],
-        :idempotency_keys::text[],
-        :tags::text[],
-        :parent_job_ids::uuid[],
-        :webhooks::text[],
-        :webhook_secrets::text[]
+        :tenant_ids::text::int[],
+        :ids::text::uuid[],
+        :queues::text::text[],
+        :payloads::text::text[],
+        :job_types::text::text[],
+        :priorities::text::smallint[],
+        :max_retries::text::smallint[],
+        :timeouts::text::int[],
+        :run_ats::text::timestamptz[],
+        :expires_ats::text::timestamptz[],
+        :idempotency_keys::text::text[],
+        :tags::text::text[],
+        :parent_job_ids::text::uuid[],
+        :webhooks::text::text[],
+        :webhook_secrets::text::text[]
     ) with ordinality as g (
         tenant_id, id, queue, payload, job_type, priority, max_retries, timeout_seconds, run_at, expires_at,
         idempotency_key, tags, parent_job_id, completion_webhook, completion_webhook_secret, place
@@ -77,7 +77,7 @@ inserted as (
 labelled as (
     insert into millstream.job_labels (tenant_id, kind, label)
     select l.tenant_id, l.kind, l.label
-    from unnest(:label_tenant_ids::int[], :label_kinds::smallint[], :labels::text[]) as l (tenant_id, kind, label)
+    from unnest(:label_tenant_ids::text::int[], :label_kinds::text::smallint[], :labels::text::text[]) as l (tenant_id, kind, label)
     order by l.tenant_id, l.kind, l.label
     on conflict do nothing
 ),
@@ -243,8 +243,8 @@ given as materialized (
     select g.*
     from batch
     cross join unnest(
-        :tenant_ids::int[], :ids::uuid[], :worker_ids::text[], :lease_ids::uuid[], :check_ends::boolean[],
-        :results::text[]
+        :tenant_ids::text::int[], :ids::text::uuid[], :worker_ids::text::text[], :lease_ids::text::uuid[], :check_ends::text::boolean[],
+        :results::text::text[]
     ) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, result, place)
 ),
 finished as (
@@ -342,8 +342,8 @@ given as materialized (
     select g.*
     from batch
     cross join unnest(
-        :tenant_ids::int[], :ids::uuid[], :worker_ids::text[], :lease_ids::uuid[], :check_ends::boolean[],
-        :errors::text[], :delays::int[], :event_ids::uuid[]
+        :tenant_ids::text::int[], :ids::text::uuid[], :worker_ids::text::text[], :lease_ids::text::uuid[], :check_ends::text::boolean[],
+        :errors::text::text[], :delays::text::int[], :event_ids::text::uuid[]
     ) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, error, delay, event_id, place)
 ),
 -- What happens next is decided by the locked version of the row, not by the snapshot's.
@@ -516,8 +516,8 @@ set
     lease_expires_at = coalesce(:now::timestamptz, now()) + g.lease_seconds * interval '1 second',
     updated_at = coalesce(:now::timestamptz, now())
 from unnest(
-    :tenant_ids::int[], :ids::uuid[], :worker_ids::text[], :lease_ids::uuid[], :check_ends::boolean[],
-    :lease_seconds::int[]
+    :tenant_ids::text::int[], :ids::text::uuid[], :worker_ids::text::text[], :lease_ids::text::uuid[], :check_ends::text::boolean[],
+    :lease_seconds::text::int[]
 ) with ordinality as g (tenant_id, id, worker_id, lease_id, check_end, lease_seconds, place)
 where
     j.tenant_id = any(array[g.tenant_id])
