@@ -250,6 +250,7 @@ def build(config: Config, dsn: str, *, clock: Clock | None = None, signals: Sign
 
 def _http_settings(config: Config) -> HttpSettings:
     token = config.security.metrics_token
+    admin_key = config.security.admin_api_key
     production = config.server.environment is not Environment.DEVELOPMENT
     return HttpSettings(
         production=production,
@@ -260,6 +261,8 @@ def _http_settings(config: Config) -> HttpSettings:
         handler_seconds_max=config.server.request_timeout_seconds,
         lease_seconds=config.worker.lease_seconds,
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
+        registration_mode=config.security.registration_mode,
+        admin_key=None if admin_key is None else admin_key.reveal(),
     )
 
 

@@ -20,8 +20,10 @@ def start(place: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers on one data directory; those that still run in the end are stopped."""
     with ExitStack() as stack:
 
-        def start_one(*arguments: str, ready: bool = True) -> ServerProcess:
-            server = ServerProcess(place / "data", place / "log", arguments)
+        def start_one(
+            *arguments: str, ready: bool = True, environment: dict[str, str] | None = None
+        ) -> ServerProcess:
+            server = ServerProcess(place / "data", place / "log", arguments, environment)
             stack.callback(server.stop)
             return server.wait_ready() if ready else server
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -16,21 +16,32 @@ from millstream.embedded.postmaster import find_postmaster
 class ServerProcess:
     """A server on free ports; `log` is where its standard error goes."""
 
-    def __init__(self, data_dir: Path, log: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it on flags alone, or with the settings of `environment` too."""
         self.data_dir = data_dir
         self.log = log
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "millstream", "serve", "--isolated", "--json"),
+                    *(sys.executable, "-m", "millstream", "serve", "--json"),
                     *("--data-dir", str(data_dir), "--port", "0", "--grpc-port", "0", "--metrics-port", "0"),
+                    *(["--isolated"] if environment is None else []),
                     *arguments,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
+                # A settings file of the checkout is none of a test's.
+                cwd=log.parent,
                 # A server that a test kills leaves its temporary files; they go with the test's directory.
-                env={**os.environ, "TMPDIR": str(log.parent)},
+                env={**inherited, "TMPDIR": str(log.parent), **(environment or {})},
             )
         self.ready: dict = {}
 

@@ -63,7 +63,9 @@ HISTORY_ROWS_MAX: Final = 500
 UNPAGED_ROWS_MAX: Final = 100
 
 # Group commit
-BATCH_ROWS_MAX: Final = 1_000
+# Larger statements gain nothing per row, and while one runs the next is made ready.
+BATCH_ROWS_MAX: Final = 200
+BATCH_CLAIMS_MAX: Final = 32
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_QUEUE_ROWS_MAX: Final = 50_000
 BATCH_QUEUE_BYTES_MAX: Final = 256 * 1024 * 1024

@@ -30,6 +30,7 @@ A = TypeVar("A")
 LOCKED_ROW_SECONDS_MAX = 5.0
 APART_SECONDS = 30.0
 POISONS_BEFORE_APART = 3
+REMEMBERED_POISONS_MAX = 1_000
 RECOVERY_SECONDS_MAX = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -376,7 +377,7 @@ class Batcher(Generic[R, A]):
         if now - since > APART_SECONDS:
             count = 0
         self._poisons[tenant_id] = (count + 1, now)
-        if len(self._poisons) > limits.BATCH_ROWS_MAX:
+        if len(self._poisons) > REMEMBERED_POISONS_MAX:
             self._poisons = {
                 tenant: (count, since)
                 for tenant, (count, since) in self._poisons.items()

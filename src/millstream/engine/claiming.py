@@ -1,6 +1,7 @@
 """Claiming: ready jobs into the hands of workers, waiting for some if asked to."""
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Claiming:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._closing = False
-        self._leases: dict[int, tuple[list[int], list[UUID]]] = {}
+        self._secret = os.urandom(32)
         self._releases: set[asyncio.Task[None]] = set()
         self.batcher: Batcher[ClaimRow, list[ClaimedJob]] = Batcher(
             "claim",
@@ -48,7 +49,7 @@ class Claiming:
             recover=self._recover,
             abandoned=self._give_back,
             observe=context.observe_batch("claim"),
-            rows_max=500,
+            rows_max=limits.BATCH_CLAIMS_MAX,
         )
 
     async def claim(
@@ -101,7 +102,7 @@ class Claiming:
         self, rows: list[ClaimRow], batch_id: int
     ) -> Sequence[list[ClaimedJob] | MillstreamError]:
         wants, seats, slot_seats = _merge(rows)
-        lease_ids = _lease_ids(len(slot_seats))
+        lease_ids = self._lease_ids(batch_id, len(slot_seats))
         now = self._context.now()
         async with self._context.database.session() as session:
             # What is due is claimable, whether or not the timer has been there yet.
@@ -112,28 +113,33 @@ class Claiming:
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
-            self._leases[batch_id] = ([want.tenant_id for want in wants], lease_ids)
             handed = await jobs.claim_jobs(
                 session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
             )
-        del self._leases[batch_id]
         for row, claimed in zip(rows, handed, strict=True):
             if claimed and self._context.hub.listens(row.tenant_id):
                 for job in claimed:
                     self._context.tell(EventKind.JOB_CLAIMED, row.tenant_id, job.queue, job.id)
         return handed
 
+    def _lease_head(self, batch_id: int) -> str:
+        """Return the first 16 digits of every lease id of a batch: by them they are found if the answer is lost."""
+        digits = hashlib.blake2b(batch_id.to_bytes(8), key=self._secret, digest_size=8).hexdigest()
+        return f"{digits[:12]}4{digits[12:15]}"
+
+    def _lease_ids(self, batch_id: int, count: int) -> list[str]:
+        """Return version 4 UUIDs in hexadecimal digits; half of each is random anew."""
+        head = self._lease_head(batch_id) + "a"
+        noise = os.urandom(8 * count).hex()
+        return [head + noise[start + 1 : start + 16] for start in range(0, len(noise), 16)]
+
     async def _recover(self, rows: list[ClaimRow], batch_id: int) -> Sequence[MillstreamError]:
         """Give back what a lost batch may have handed out: its callers were told nothing."""
-        tenant_ids, lease_ids = self._leases.pop(batch_id, ([], []))
-        try:
-            async with self._context.database.transaction() as session:
-                await jobs.lock_batch(session, batch_id)
-                claimed = await jobs.find_claimed_jobs(session, tenant_ids, lease_ids)
-                await jobs.release_jobs(session, claimed, self._context.now())
-        except MillstreamError:
-            self._leases[batch_id] = (tenant_ids, lease_ids)
-            raise
+        head = self._lease_head(batch_id)
+        async with self._context.database.transaction() as session:
+            await jobs.lock_batch(session, batch_id)
+            claimed = await jobs.find_claimed_jobs(session, sorted({row.tenant_id for row in rows}), head)
+            await jobs.release_jobs(session, claimed, self._context.now())
         return [OutcomeUnknown() for _ in rows]
 
     def _announce_ready(self, promoted: Sequence[Promoted]) -> None:
@@ -175,8 +181,3 @@ def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[int]]
         slot_seats += slots
     seats = [Seat(row.request.worker_id, row.request.lease_seconds) for row in rows]
     return wants, seats, slot_seats
-
-
-def _lease_ids(count: int) -> list[UUID]:
-    noise = os.urandom(16 * count)
-    return [UUID(bytes=noise[start : start + 16], version=4) for start in range(0, len(noise), 16)]

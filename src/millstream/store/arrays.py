@@ -26,6 +26,11 @@ def uuids(values: Sequence[UUID | None]) -> str:
     return "{" + ",".join(["NULL" if value is None else value.hex for value in values]) + "}"
 
 
+def joined(digits: Sequence[str]) -> str:
+    """Return the literal of an array of values that are hexadecimal digits already."""
+    return "{" + ",".join(digits) + "}"
+
+
 def flags(values: Sequence[bool]) -> str:
     """Return the literal of a boolean array."""
     return "{" + ",".join(["t" if value else "f" for value in values]) + "}"

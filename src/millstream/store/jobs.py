@@ -27,7 +27,7 @@ _CLAIM = _QUERIES["claim_jobs"].taking(
     "batch_id", "now", "tenant_ids", "queues", "wants", "slot_firsts", "worker_ids", "lease_seconds", "slot_seats",
     "lease_ids",
 )  # fmt: skip
-_FIND_CLAIMED = _QUERIES["find_claimed_jobs"].taking("tenant_ids", "lease_ids")
+_FIND_CLAIMED = _QUERIES["find_claimed_jobs"].taking("tenant_ids", "first_lease_id", "last_lease_id")
 _RELEASE = _QUERIES["release_jobs"].taking("now", "tenant_ids", "ids", "lease_ids")
 _COMPLETE = _QUERIES["complete_jobs"].taking(
     "batch_id", "now", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "results"
@@ -182,14 +182,14 @@ async def claim_jobs(
     wants: Sequence[Want],
     seats: Sequence[Seat],
     slot_seats: Sequence[int],
-    lease_ids: Sequence[UUID],
+    lease_ids: Sequence[str],
     *,
     batch_id: int,
     now: datetime | None,
 ) -> list[list[ClaimedJob]]:
     """Hand ready jobs out; returns the jobs of each of `seats`, best first.
 
-    Slot by slot (from 1), `slot_seats` says which seat (from 1) a job there goes to, `lease_ids` under which lease.
+    Slot by slot (from 1), `slot_seats` says which seat (from 1) a job there goes to, `lease_ids` under which lease, in hexadecimal digits.
     """
     rows = await session.many(
         _CLAIM,
@@ -201,8 +201,8 @@ async def claim_jobs(
         [want.slot_first for want in wants],
         [seat.worker_id for seat in seats],
         [seat.lease_seconds for seat in seats],
-        slot_seats,
-        lease_ids,
+        arrays.ints(slot_seats),
+        arrays.joined(lease_ids),
     )
     handed: dict[int, list[ClaimedJob]] = {seat: [] for seat in range(1, len(seats) + 1)}
     for row in sorted(rows, key=_slot_of):
@@ -216,10 +216,10 @@ def _slot_of(row: Row) -> int:
 
 
 async def find_claimed_jobs(
-    session: Session, tenant_ids: Sequence[int], lease_ids: Sequence[UUID]
+    session: Session, tenant_ids: Sequence[int], lease_head: str
 ) -> list[tuple[int, UUID, UUID]]:
-    """Return (tenant, job, lease) of those `lease_ids` that were written."""
-    rows = await session.many(_FIND_CLAIMED, tenant_ids, lease_ids)
+    """Return (tenant, job, lease) of running jobs whose lease id begins with the 16 digits `lease_head`."""
+    rows = await session.many(_FIND_CLAIMED, tenant_ids, UUID(lease_head + "0" * 16), UUID(lease_head + "f" * 16))
     return [(row["tenant_id"], row["id"], row["lease_id"]) for row in rows]
 
 

@@ -69,3 +69,16 @@ def test_the_settle_extension_is_marked_as_ours():
 
 def test_an_opaque_field_takes_any_json():
     assert DOCUMENT["components"]["schemas"]["CreateJob"]["properties"]["payload"] == {}
+
+
+def test_whether_an_endpoint_asks_for_a_credential_is_documented():
+    assert DOCUMENT["paths"]["/api/v1/jobs"]["post"]["security"] == [{"bearer": []}]
+    assert DOCUMENT["paths"]["/api/v1/organizations"]["post"]["security"] == [{}, {"adminKey": []}]
+    named = {
+        name
+        for item in DOCUMENT["paths"].values()
+        for operation in item.values()
+        for one in operation["security"]
+        for name in one
+    }
+    assert named == set(DOCUMENT["components"]["securitySchemes"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import pytest
+
 from tests.api.spooled.wire import UNKNOWN_ID
 
 FieldType: TypeAlias = Literal["text", "integer", "number", "boolean", "time", "texts", "objects", "any"]
@@ -167,3 +169,8 @@ WITHOUT_BODY = [
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY
+
+
+def each(endpoints: list[Endpoint]) -> pytest.MarkDecorator:
+    """Run a test once for each endpoint."""
+    return pytest.mark.parametrize("endpoint", endpoints, ids=lambda endpoint: endpoint.name)

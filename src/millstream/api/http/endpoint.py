@@ -58,6 +58,8 @@ class Auth(Enum):
     """Whoever presents an API key in `Authorization: Bearer`."""
     OPEN = "open"
     """Anybody."""
+    REGISTRATION = "registration"
+    """Anybody, or whoever presents the admin key in `X-Admin-Key`, as the registration mode says."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -89,7 +89,10 @@ def openapi_document(endpoints: Sequence[Endpoint], problem_type: type[msgspec.S
         "paths": paths,
         "components": {
             "schemas": dict(components),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
+            },
         },
     }
 
@@ -101,7 +104,7 @@ def _operation(endpoint: Endpoint, schema_of: dict[str, Json], problem: Json) ->
         "tags": [endpoint.tag],
         "parameters": [*_path_parameters(endpoint), *(_query_parameter(one) for one in endpoint.query)],
         "responses": _responses(endpoint, schema_of, problem),
-        "security": [{"bearer": []}] if endpoint.auth is Auth.BEARER else [],
+        "security": _security(endpoint.auth),
     }
     if endpoint.body is not None:
         operation["requestBody"] = {
@@ -111,6 +114,19 @@ def _operation(endpoint: Endpoint, schema_of: dict[str, Json], problem: Json) ->
     if endpoint.extension:
         operation["x-millstream-extension"] = True
     return operation
+
+
+def _security(auth: Auth) -> list[JsonValue]:
+    match auth:
+        case Auth.BEARER:
+            return [{"bearer": []}]
+        case Auth.REGISTRATION:
+            # Either of them: whether the first is enough depends on the server's settings.
+            return [{}, {"adminKey": []}]
+        case Auth.OPEN:
+            return []
+        case _:
+            assert_never(auth)
 
 
 def _operation_id(endpoint: Endpoint) -> str:

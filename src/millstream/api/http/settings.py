@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from millstream.config import RegistrationMode
 from millstream.domain import limits
 
 
@@ -11,7 +12,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     `production` tightens CORS and callback addresses. `cors_origins` are the origins that may read
     answers; None lets any. `metrics_token` guards `/metrics`; None leaves it open. The handler limit
     includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
-    worker is told.
+    worker is told. `registration_mode` says who may create an organization, with `admin_key` where that
+    needs one; None or an empty one fits no request.
     """
 
     production: bool = False
@@ -23,3 +25,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     handler_seconds_max: float = 30.0
     lease_seconds: int = 30
     heartbeat_seconds: int = 10
+    registration_mode: RegistrationMode = RegistrationMode.OPEN
+    admin_key: str | None = None

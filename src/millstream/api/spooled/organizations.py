@@ -1,13 +1,15 @@
-"""Organizations: registration. Contract: spooled-tenancy 3.1."""
+"""Organizations: registration. Contract: spooled-tenancy 3.1, 17."""
 
 import msgspec
 
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import Auth, Endpoint, Request, Response
+from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled import answers, requests
+from millstream.api.spooled.registration import Registration
 from millstream.api.spooled.rules import Rules
 from millstream.api.spooled.translate import issued_key, organization_body
-from millstream.domain.errors import Conflict
+from millstream.domain.errors import AccessDenied, Conflict
 from millstream.domain.tenant import is_valid_slug
 from millstream.engine.engine import Engine
 
@@ -22,8 +24,9 @@ _NOT_STORED = ((b"cache-control", b"no-store"),)
 class OrganizationEndpoints:
     """`/organizations`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: HttpSettings) -> None:
         self._tenants = engine.tenants
+        self._registration = Registration(settings)
 
     def endpoints(self) -> list[Endpoint]:
         """Return what is served here."""
@@ -36,13 +39,14 @@ class OrganizationEndpoints:
                 tag="organizations",
                 body=_CREATE,
                 answers={201: answers.OrganizationCreated},
-                errors=(Conflict,),
-                auth=Auth.OPEN,
+                errors=(AccessDenied, Conflict),
+                auth=Auth.REGISTRATION,
             )
         ]
 
     async def create(self, request: Request) -> Response:
         """Create an organization and its first API key."""
+        self._registration.check(request.headers)
         body = _CREATE.read(request.body)
         rules = Rules()
         rules.text("name", body.name.strip(), _NAME_CHARS_MIN, _NAME_CHARS_MAX)

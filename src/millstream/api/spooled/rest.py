@@ -41,5 +41,5 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *DeadLetterEndpoints(engine).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
-        *OrganizationEndpoints(engine).endpoints(),
+        *OrganizationEndpoints(engine, settings).endpoints(),
     ]

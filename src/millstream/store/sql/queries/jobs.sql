@@ -193,14 +193,15 @@ picked as materialized (
     ) as c
 )
 -- A slot finds its seat by subscript: a join of places with ranges of seats would look at every pair.
+-- The sub-selects make an array of each literal once, not once for every row.
 update millstream.jobs as j
 set
     state = 5,
     returned = false,
-    worker_id = (:worker_ids::text[])[(:slot_seats::int[])[p.slot]],
-    lease_id = (:lease_ids::uuid[])[p.slot],
+    worker_id = (:worker_ids::text[])[((select :slot_seats::text::int[]))[p.slot]],
+    lease_id = ((select :lease_ids::text::uuid[]))[p.slot],
     lease_expires_at = coalesce(:now::timestamptz, now())
-    + (:lease_seconds::int[])[(:slot_seats::int[])[p.slot]] * interval '1 second',
+    + (:lease_seconds::int[])[((select :slot_seats::text::int[]))[p.slot]] * interval '1 second',
     started_at = coalesce(:now::timestamptz, now()),
     updated_at = coalesce(:now::timestamptz, now())
 from picked as p
@@ -210,10 +211,13 @@ returning
     j.lease_id, j.lease_expires_at;
 
 -- name: find_claimed_jobs :many
--- Looks up, after a lost connection, which of the given leases were written.
+-- Looks up, after a lost connection, which leases of a batch were written: their ids have a head in common.
 select j.tenant_id, j.id, j.lease_id
 from millstream.jobs as j
-where j.tenant_id = any(:tenant_ids::int[]) and j.state = 5 and j.lease_id = any(:lease_ids::uuid[]);
+where
+    j.tenant_id = any(:tenant_ids::int[])
+    and j.state = 5
+    and j.lease_id between :first_lease_id::uuid and :last_lease_id::uuid;
 
 -- name: release_jobs :many
 -- Gives leases back whose caller left before it was answered; the attempt does not count.
