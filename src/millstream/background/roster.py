@@ -65,7 +65,8 @@ def loops_of(engine: Engine) -> list[Loop]:
             hint=engine.context.delayed_hint,
         ),
         Loop(name="waker", interval_seconds=0.5, step=wake_waiting_claims, leader_only=False),
-        Loop(name="lease_reaper", interval_seconds=5, step=reap),
+        # Not the leader's alone: leases that ran out are ended in time even while a killed leader's row runs out.
+        Loop(name="lease_reaper", interval_seconds=5, step=reap, leader_only=False),
         Loop(name="expirer", interval_seconds=30, step=expire),
         Loop(name="worker_retirer", interval_seconds=30, step=retire),
         Loop(name="counter_folder", interval_seconds=2, step=fold),

@@ -1,12 +1,19 @@
 """Settling: completions, failures and renewals of running jobs, each fenced by its lease."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 from millstream.domain import limits
-from millstream.domain.errors import Conflict, MillstreamError, NotFound, OutcomeUnknown, PayloadTooLarge
+from millstream.domain.errors import (
+    Conflict,
+    MillstreamError,
+    NotFound,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    Unavailable,
+)
 from millstream.domain.job import (
     Completed,
     Completion,
@@ -30,6 +37,9 @@ A = TypeVar("A")
 ROW_BYTES = 100
 
 _FencedRow = CompleteRow | FailRow | RenewRow
+F = TypeVar("F", CompleteRow, FailRow, RenewRow)
+_Once = Callable[[Session, Sequence[F], int], Awaitable[list[A | MillstreamError | None]]]
+_CHANGING_HANDS = "job is changing hands, try again"
 
 
 class Settling:
@@ -97,12 +107,19 @@ class Settling:
         completed = await self.completions.submit(principal.tenant_id, [row for _, row in completions], size)
         for (place, _), answer in zip(completions, completed, strict=True):
             answers[place] = answer
-        failed = await self.failures.submit(
-            principal.tenant_id, [row for _, row in failures], ROW_BYTES * len(failures)
-        )
-        for (place, _), outcome in zip(failures, failed, strict=True):
+        for (place, _), outcome in zip(failures, await self._fail_each(principal, failures), strict=True):
             answers[place] = outcome
         return [answer for answer in answers if answer is not None]
+
+    async def _fail_each(
+        self, principal: Principal, failures: Sequence[tuple[int, FailRow]]
+    ) -> Sequence[Failed | MillstreamError]:
+        rows = [row for _, row in failures]
+        try:
+            return await self.failures.submit(principal.tenant_id, rows, ROW_BYTES * len(rows))
+        except Unavailable as error:
+            # The completions beside them are recorded and must be told so.
+            return [error] * len(rows)
 
     async def reap(self, *, after: datetime = LONG_AGO) -> list[FailOutcome]:
         """End attempts whose lease has run out; a full batch means that there may be more."""
@@ -165,13 +182,7 @@ class Settling:
     async def _complete(
         self, rows: list[CompleteRow], batch_id: int
     ) -> Sequence[Completed | MillstreamError]:
-        async with self._context.database.session() as session:
-            answers = await self._complete_once(session, rows, batch_id)
-            retry = await self._judge(session, rows, answers)
-            if retry:
-                again = await self._complete_once(session, [rows[place] for place in retry], batch_id)
-                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
-        return _answered(answers)
+        return await self._fenced(self._complete_once, rows, batch_id)
 
     async def _complete_once(
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
@@ -208,13 +219,7 @@ class Settling:
     # Failures
 
     async def _fail(self, rows: list[FailRow], batch_id: int) -> Sequence[Failed | MillstreamError]:
-        async with self._context.database.session() as session:
-            answers = await self._fail_once(session, rows, batch_id)
-            retry = await self._judge(session, rows, answers)
-            if retry:
-                again = await self._fail_once(session, [rows[place] for place in retry], batch_id)
-                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
-        return _answered(answers)
+        return await self._fenced(self._fail_once, rows, batch_id)
 
     async def _fail_once(
         self, session: Session, rows: Sequence[FailRow], batch_id: int
@@ -267,22 +272,39 @@ class Settling:
 
     # Renewals
 
-    async def _renew(self, rows: list[RenewRow], _batch_id: int) -> Sequence[datetime | MillstreamError]:
-        async with self._context.database.session() as session:
-            answers = await self._renew_once(session, rows)
-            retry = await self._judge(session, rows, answers)
-            if retry:
-                again = await self._renew_once(session, [rows[place] for place in retry])
-                await self._judge_again(session, rows, answers, dict(zip(retry, again, strict=True)))
-        return _answered(answers)
+    async def _renew(self, rows: list[RenewRow], batch_id: int) -> Sequence[datetime | MillstreamError]:
+        return await self._fenced(self._renew_once, rows, batch_id)
 
     async def _renew_once(
-        self, session: Session, rows: Sequence[RenewRow]
+        self, session: Session, rows: Sequence[RenewRow], _batch_id: int
     ) -> list[datetime | MillstreamError | None]:
         ends = await jobs.renew_leases(session, rows, self._context.now())
         return [ends.get(place) for place in range(len(rows))]
 
-    # Judging what did not pass its guard
+    # What passes its guard, and the judging of what does not
+
+    async def _fenced(self, once: _Once[F, A], rows: Sequence[F], batch_id: int) -> list[A | MillstreamError]:
+        """Run a fenced statement; judge what it refused, and try once more what should have passed."""
+        async with self._context.database.session() as session:
+            answers = await once(session, rows, batch_id)
+            retry = await self._judge(session, rows, answers)
+        if retry:
+            again = await self._once_more(once, [rows[place] for place in retry], batch_id)
+            for place, answer in zip(retry, again, strict=True):
+                answers[place] = answer
+        return [answer if answer is not None else Conflict(_CHANGING_HANDS) for answer in answers]
+
+    async def _once_more(
+        self, once: _Once[F, A], rows: Sequence[F], batch_id: int
+    ) -> Sequence[A | MillstreamError | None]:
+        try:
+            async with self._context.database.session() as session:
+                answers = await once(session, rows, batch_id)
+                await self._judge(session, rows, answers)
+        except Unavailable as error:
+            # The rows beside these are settled and must be told so: this is the failure of these alone.
+            return [error] * len(rows)
+        return answers
 
     async def _judge(
         self, session: Session, rows: Sequence[_FencedRow], answers: list[A | MillstreamError | None]
@@ -305,18 +327,6 @@ class Settling:
                 answers[place] = reason
         return retry
 
-    async def _judge_again(
-        self,
-        session: Session,
-        rows: Sequence[_FencedRow],
-        answers: list[A | MillstreamError | None],
-        again: dict[int, A | MillstreamError | None],
-    ) -> None:
-        for place, answer in again.items():
-            answers[place] = answer
-        for place in await self._judge(session, rows, answers):
-            answers[place] = Conflict("job is changing hands, try again")
-
 
 def _job_of(row: _FencedRow) -> Hashable:
     return row.tenant_id, row.lease.job_id
@@ -324,10 +334,6 @@ def _job_of(row: _FencedRow) -> Hashable:
 
 def _size_of(result: str | None) -> int:
     return ROW_BYTES + (0 if result is None else len(result))
-
-
-def _answered(answers: Sequence[A | MillstreamError | None]) -> list[A | MillstreamError]:
-    return [answer for answer in answers if answer is not None]
 
 
 def _was_completed_by(lease: Lease, holder: Holder | None) -> bool:

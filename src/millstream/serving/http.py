@@ -63,6 +63,13 @@ class HttpListener:
             # Whoever gives up waiting calls `abort`, which makes it end by itself.
             await asyncio.shield(self._serving)
 
+    def close_overdue(self, now: float) -> None:
+        """Close the connections that at `now`, of the loop's clock, have waited too long for a request.
+
+        It happens by itself every few seconds.
+        """
+        self._server.close_overdue(now)
+
     def abort(self) -> None:
         """Make a `stop` that is under way give up on requests that are still running."""
         self._server.force_exit = True
@@ -89,7 +96,9 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_BETWEEN_LOOKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in cast("set[HttpProtocol]", self.server_state.connections).copy():
-                connection.close_if_overdue(now)
+            self.close_overdue(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    def close_overdue(self, now: float) -> None:
+        for connection in cast("set[HttpProtocol]", self.server_state.connections).copy():
+            connection.close_if_overdue(now)

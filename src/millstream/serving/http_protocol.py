@@ -25,6 +25,7 @@ class HttpProtocol(HttpToolsProtocol):
     _waiting_since = 0.0
     _head_began = False
     _is_waiting = True
+    _is_held = False
     _answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: object) -> None:
@@ -59,6 +60,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        if self.flow.write_paused:
+            # Whoever sends requests without reading answers waits for itself, and costs no more memory.
+            self._is_held = True
+            self.flow.pause_reading()
+            return
+        self._go_on()
+
+    def resume_writing(self) -> None:
+        """Go on with a connection whose client has read enough of its answers."""
+        super().resume_writing()
+        if self._is_held and not self.transport.is_closing():
+            self._is_held = False
+            self._go_on()
+
+    def _go_on(self) -> None:
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
@@ -80,6 +96,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
+        if cycle.scope["method"] == "HEAD":
+            body = b""
         defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
         self.transport.write(b"%b%b%b\r\n%b" % (head, defaults, b"" if cycle.keep_alive else _CLOSE, body))
         cycle.response_complete = True

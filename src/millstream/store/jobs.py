@@ -219,7 +219,9 @@ async def find_claimed_jobs(
     session: Session, tenant_ids: Sequence[int], lease_head: str
 ) -> list[tuple[int, UUID, UUID]]:
     """Return (tenant, job, lease) of running jobs whose lease id begins with the 16 digits `lease_head`."""
-    rows = await session.many(_FIND_CLAIMED, tenant_ids, UUID(lease_head + "0" * 16), UUID(lease_head + "f" * 16))
+    rows = await session.many(
+        _FIND_CLAIMED, tenant_ids, UUID(lease_head + "0" * 16), UUID(lease_head + "f" * 16)
+    )
     return [(row["tenant_id"], row["id"], row["lease_id"]) for row in rows]
 
 
@@ -283,7 +285,9 @@ async def complete_jobs(
     unblocked: list[Unblocked] = []
     for record in records:
         if record["place"] is not None:
-            outcomes.append(CompleteOutcome(order[int(record["place"]) - 1], record["queue"], record["seconds"]))
+            outcomes.append(
+                CompleteOutcome(order[int(record["place"]) - 1], record["queue"], record["seconds"])
+            )
         else:
             unblocked.append(Unblocked(record["tenant_id"], record["unblocked_id"], record["queue"]))
     return outcomes, unblocked
