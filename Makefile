@@ -19,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve check test ci bench gen lock clean
-.PHONY: lint format-check types imports sql generated slow-test postgresql-majors debian-postgresql bench-smoke
+.PHONY: lint format-check types imports sql generated slow-test two-processes postgresql-majors debian-postgresql bench-smoke
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,14 +71,19 @@ ci: $(READY) ## everything: check, test, the slow suites, both ends of the Postg
 	@$(MAKE) -j1 bench-smoke
 	@$(MAKE) -j1 test
 	@$(MAKE) -j1 slow-test
+	@$(MAKE) -j1 two-processes
 	@$(MAKE) -j1 postgresql-majors
 
 slow-test: $(READY)
 	@$(PYTEST) -n $(WORKERS) -m slow --timeout 900 $(ARGS)
 
+# The suites that clients are measured by, against a server of two processes on one database.
+two-processes: $(READY)
+	@MILLSTREAM_TEST_PROCESSES=2 $(PYTEST) -n $(WORKERS) -m "not slow" tests/api/spooled tests/clients/spooled tests/client_sdk $(ARGS)
+
 # `make test` has run the store suite on the wheel's PostgreSQL, the newest major; this is the oldest that Debian has.
 postgresql-majors: $(READY) debian-postgresql
-	@MILLSTREAM_POSTGRES_BIN_DIR="$$(sh scripts/debian_postgresql.sh)" $(PYTEST) -n $(WORKERS) tests/store $(ARGS)
+	@MILLSTREAM_POSTGRES_BIN_DIR="$$(sh scripts/debian_postgresql.sh)" $(PYTEST) -n $(WORKERS) tests/store tests/engine $(ARGS)
 
 debian-postgresql:
 	@sh scripts/debian_postgresql.sh

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from millstream.config.settings import settings_markdown
+from millstream.config.settings_table import settings_markdown
 from millstream.domain.problems import problems_table
 from millstream.observe.metrics import render_metrics
 

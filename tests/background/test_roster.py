@@ -43,7 +43,7 @@ def loop_named(work: Work, name: str) -> Loop:
 async def test_every_step_of_the_roster_runs_on_an_empty_database(work: Work) -> None:
     for loop in loops_of(work.engine):
         step = await loop.step()
-        if loop.name != "partitioner":
+        if loop.name not in {"partitioner", "partition_dropper"}:
             assert step.done == 0, loop.name
         assert step.next_seconds is None, loop.name
 

@@ -82,6 +82,6 @@ def test_each_plan_allows_at_least_what_the_one_below_allows() -> None:
 
 def test_a_page_and_a_batch_fit_what_a_queue_of_requests_holds() -> None:
     assert limits.BULK_JOBS_MAX <= limits.BATCH_ROWS_MAX <= limits.BATCH_QUEUE_ROWS_MAX
-    assert limits.SETTLE_ITEMS_MAX <= limits.BATCH_ROWS_MAX
+    assert limits.SETTLE_ITEMS_MAX <= limits.BATCH_QUEUE_ROWS_MAX
     assert limits.PAYLOAD_BYTES_MAX < limits.BATCH_BYTES_MAX <= limits.BATCH_QUEUE_BYTES_MAX
     assert limits.PAYLOAD_BYTES_MAX < limits.BODY_BYTES_MAX

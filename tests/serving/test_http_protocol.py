@@ -112,10 +112,12 @@ class Server:
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        yield Connection(reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ def configure(
     *,
     max_retries: Annotated[int | None, Parameter(help="0 to 100.")] = None,
     timeout_seconds: Annotated[int | None, Parameter(help="1 to 86400.")] = None,
-    rate_limit: Annotated[int | None, Parameter(help="Jobs a second, 1 to 100000.")] = None,
+    rate_limit: Annotated[
+        int | None, Parameter(help="Jobs a second, 1 to 100000; stored, not enforced.")
+    ] = None,
     enabled: Annotated[
         bool | None, Parameter(negative="--disabled", help="Whether jobs are handed out.")
     ] = None,

@@ -30,7 +30,9 @@ def serve(
     ] = None,
     host: Annotated[str | None, Parameter(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, Parameter(help="HTTP port, 0 for a free one (default: 8080).")] = None,
-    grpc_port: Annotated[int | None, Parameter(help="gRPC port, 0 for a free one (default: 50051).")] = None,
+    grpc_port: Annotated[
+        int | None, Parameter(help="Reserved for gRPC, which this version does not serve.")
+    ] = None,
     metrics_port: Annotated[
         int | None, Parameter(help="Metrics port, 0 for a free one (default: 9090).")
     ] = None,

@@ -3,7 +3,7 @@
 from millstream.config.load import ConfigError, load
 from millstream.config.schema import Config, Environment, RegistrationMode
 from millstream.config.secret import Secret
-from millstream.config.settings import settings_markdown, settings_table
+from millstream.config.settings_table import settings_markdown, settings_table
 
 __all__ = [
     "Config",

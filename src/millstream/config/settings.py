@@ -29,7 +29,7 @@ from millstream.config.kinds import (
     url,
     whole_number,
 )
-from millstream.config.schema import Config, LogFilter, RegistrationMode
+from millstream.config.schema import Config, RegistrationMode
 from millstream.domain import limits
 
 
@@ -48,7 +48,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     """One setting: `path` in `Config` and in the file, `name` in the environment.
 
     `flag_kind` is for values that only a flag may give; `strict_default` replaces the schema's default in staging and
-    production.
+    production. A `reserved` one is read and checked, but what it is for is not part of this version.
     """
 
     path: str
@@ -58,22 +58,12 @@ class Setting(Struct, frozen=True, kw_only=True):
     aliases: tuple[Alias, ...] = ()
     flag_kind: Kind | None = None
     strict_default: object | UnsetType = UNSET
+    reserved: bool = False
 
     @property
     def flag(self) -> str:
         """The command-line spelling."""
         return "--" + self.name.removeprefix("MILLSTREAM_").lower().replace("_", "-")
-
-
-class SettingRow(Struct, frozen=True, kw_only=True):
-    """One line of the documentation's table of settings."""
-
-    path: str
-    variable: str
-    aliases: tuple[str, ...]
-    default: str
-    allowed: str
-    help: str
 
 
 def _aliases(*names: str) -> tuple[Alias, ...]:
@@ -114,6 +104,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=PORT,
         flag_kind=PORT_OR_FREE,
         help="gRPC port; --grpc-port 0 takes a free one.",
+        reserved=True,
     ),
     Setting(
         path="server.metrics_port",
@@ -135,6 +126,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("BASE_URL"),
         kind=url("https", "http"),
         help="The server's public URL, used in links that it hands out.",
+        reserved=True,
     ),
     Setting(
         path="server.enable_hsts",
@@ -149,6 +141,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("FORCE_HTTPS"),
         kind=SWITCH,
         help="Refuse requests that a proxy in front received without TLS.",
+        reserved=True,
     ),
     Setting(
         path="server.cors_allowed_origins",
@@ -216,6 +209,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("DATABASE_ACQUIRE_TIMEOUT_SECS"),
         kind=seconds(0.1, 3_600),
         help="Longest wait for a connection of the pool.",
+        reserved=True,
     ),
     Setting(
         path="redis.url",
@@ -223,6 +217,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_URL"),
         kind=secret_url("redis", "rediss", "unix", empty_is_absent=True),
         help="Redis or Valkey for hints between processes and shared rate limits; optional.",
+        reserved=True,
     ),
     Setting(
         path="redis.pool_size",
@@ -230,6 +225,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_POOL_SIZE"),
         kind=whole_number(1, 10_000),
         help="Most connections to Redis of one process.",
+        reserved=True,
     ),
     Setting(
         path="queue.default_max_retries",
@@ -279,6 +275,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("WORKER_FALLBACK_POLL_INTERVAL_SECS"),
         kind=whole_number(1, _DAY_SECONDS),
         help="Time between two looks for work when no hint arrives.",
+        reserved=True,
     ),
     Setting(
         path="security.jwt_secret",
@@ -286,6 +283,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("JWT_SECRET"),
         kind=SECRET,
         help="Signs access tokens. Required in staging and production; in development one is made and kept.",
+        reserved=True,
     ),
     Setting(
         path="security.jwt_expiration_hours",
@@ -293,20 +291,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("JWT_EXPIRATION_HOURS"),
         kind=whole_number(1, 8_760),
         help="Life of an access token.",
+        reserved=True,
     ),
     Setting(
         path="security.admin_api_key",
         name="MILLSTREAM_ADMIN_API_KEY",
         aliases=_aliases("ADMIN_API_KEY"),
         kind=SECRET_OR_EMPTY,
-        help="Opens the admin API. Empty: no admin API, and none is made at first start.",
+        help="Opens registration while it is closed, and later the admin API. Empty: none, and none is made at first start.",
     ),
     Setting(
         path="security.registration_mode",
         name="MILLSTREAM_REGISTRATION_MODE",
         aliases=_aliases("REGISTRATION_MODE"),
         kind=choice(RegistrationMode),
-        help="Who may create organizations.",
+        help="Who may create organizations: anybody, who has the admin key, or nobody.",
     ),
     Setting(
         path="security.metrics_token",
@@ -321,6 +320,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("GITHUB_WEBHOOK_SECRET"),
         kind=SECRET,
         help="Checks the signature of incoming GitHub webhooks.",
+        reserved=True,
     ),
     Setting(
         path="security.stripe_webhook_secret",
@@ -328,6 +328,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("STRIPE_WEBHOOK_SECRET"),
         kind=SECRET,
         help="Checks the signature of incoming Stripe webhooks.",
+        reserved=True,
     ),
     Setting(
         path="security.api_key_pepper",
@@ -341,6 +342,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=SWITCH,
         strict_default=True,
         help="Limit the requests of each organization.",
+        reserved=True,
     ),
     Setting(
         path="rate_limit.requests_per_second",
@@ -348,6 +350,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("RATE_LIMIT_REQUESTS_PER_SECOND"),
         kind=whole_number(1, 1_000_000),
         help="Requests a second that an organization may keep up.",
+        reserved=True,
     ),
     Setting(
         path="rate_limit.burst",
@@ -355,6 +358,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("RATE_LIMIT_BURST_SIZE", "RATE_LIMIT_BURST"),
         kind=whole_number(1, 1_000_000),
         help="Requests that an organization may send at once.",
+        reserved=True,
     ),
     Setting(
         path="log.level",
@@ -376,6 +380,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_EXPORTER_OTLP_ENDPOINT"),
         kind=url("http", "https"),
         help="OTLP endpoint that receives traces; without it there are none.",
+        reserved=True,
     ),
     Setting(
         path="otel.service_name",
@@ -383,6 +388,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=(Alias("OTEL_SERVICE_NAME"), Alias("SERVICE_NAME", fallback=True)),
         kind=TEXT,
         help="Name of this service in traces.",
+        reserved=True,
     ),
     Setting(
         path="otel.environment",
@@ -390,6 +396,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("ENVIRONMENT"),
         kind=TEXT,
         help="Label of the deployment in traces; without it the name of the environment.",
+        reserved=True,
     ),
     Setting(
         path="otel.resource_attributes",
@@ -397,6 +404,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_RESOURCE_ATTRIBUTES"),
         kind=ATTRIBUTES,
         help="Further attributes of this service in traces.",
+        reserved=True,
     ),
     Setting(
         path="otel.pod_name",
@@ -404,6 +412,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAME"),
         kind=TEXT,
         help="Kubernetes pod, as an attribute of traces.",
+        reserved=True,
     ),
     Setting(
         path="otel.pod_namespace",
@@ -411,6 +420,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAMESPACE"),
         kind=TEXT,
         help="Kubernetes namespace, as an attribute of traces.",
+        reserved=True,
     ),
     Setting(
         path="otel.pod_ip",
@@ -418,6 +428,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_IP"),
         kind=TEXT,
         help="Address of the Kubernetes pod, as an attribute of traces.",
+        reserved=True,
     ),
 )
 
@@ -441,51 +452,3 @@ def default_of(path: str) -> object:
     # The schema is the only place of defaults; a path that it does not have is a mistake in the table.
     value: object = getattr(getattr(DEFAULTS, group), field)
     return value
-
-
-def settings_table() -> tuple[SettingRow, ...]:
-    """Return every setting as the documentation shows it, in the order of the table."""
-    return tuple(
-        SettingRow(
-            path=setting.path,
-            variable=setting.name,
-            aliases=tuple(alias.name for alias in setting.aliases),
-            default=_default_text(setting),
-            allowed=setting.kind.range,
-            help=setting.help,
-        )
-        for setting in SETTINGS
-    )
-
-
-def settings_markdown() -> str:
-    """Return the table of settings as a Markdown table."""
-    lines = [
-        "| Variable | Aliases | In the file | Default | Allowed | Meaning |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in settings_table():
-        aliases = ", ".join(f"`{alias}`" for alias in row.aliases) or "–"
-        lines.append(
-            f"| `{row.variable}` | {aliases} | `{row.path}` | {row.default} | {row.allowed} | {row.help} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _default_text(setting: Setting) -> str:
-    text = _value_text(default_of(setting.path))
-    if setting.strict_default is UNSET:
-        return text
-    return f"{text}; in staging and production {_value_text(setting.strict_default)}"
-
-
-def _value_text(value: object) -> str:
-    match value:
-        case None | ():
-            return "–"
-        case bool():
-            return str(value).lower()
-        case LogFilter():
-            return value.default.value
-        case _:
-            return str(value)

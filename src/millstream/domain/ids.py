@@ -6,6 +6,8 @@ import struct
 import time
 from uuid import UUID
 
+from millstream.domain.clock import Clock
+
 _VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
 _COUNTER_BITS = 42
 _RANDOM_BITS = 32
@@ -17,17 +19,20 @@ class IdSource:
 
     48 bits of milliseconds, then a 42-bit counter that starts anywhere in its lower half each
     millisecond (spread over the fields `rand_a` and the head of `rand_b`), then 32 random bits.
-    A clock that steps back does not: the last millisecond is kept until time has caught up.
+    A clock that steps back does not: the last millisecond is kept until time has caught up. A steered
+    clock steers the ids too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._millisecond = 0
         self._counter = 0
         self._noise: list[int] = []
 
     def next(self) -> UUID:
         """Return the next id."""
-        millisecond = time.time_ns() // 1_000_000
+        now = self._clock.now()
+        millisecond = time.time_ns() // 1_000_000 if now is None else int(now.timestamp() * 1000)
         if millisecond > self._millisecond:
             self._millisecond = millisecond
             self._counter = (self._draw() << 9) & ((1 << (_COUNTER_BITS - 1)) - 1)

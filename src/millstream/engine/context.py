@@ -57,7 +57,7 @@ class Context:
     ) -> None:
         self.database = database
         self.clock = clock or Clock()
-        self.ids = IdSource()
+        self.ids = IdSource(self.clock)
         self.hub = Hub()
         self.wakeups = Wakeups()
         self.meters = meters or JobMeters()

@@ -23,6 +23,8 @@ TENANTS_PER_PAGE = 500
 # This week and the three after it.
 PARTITION_WEEKS = 4
 OLD_TRANSACTION_SECONDS = 60
+# Jobs of the week before still finish now and then.
+PARTITION_KEPT = timedelta(weeks=1)
 DEAD_TUPLES_MAX = 50_000
 
 Direct = Callable[[], AbstractAsyncContextManager[Session]]
@@ -108,6 +110,13 @@ class Upkeep:
             except PoisonRow:
                 _log.info("this week's finished jobs stay in the partition for the rest", weeks_ahead=week)
         return added
+
+    async def drop_partitions(self) -> int:
+        """Drop past partitions that retention has emptied; returns how many."""
+        async with self._direct() as session:
+            await upkeep.act_as(session, self._context.database.roles.owner)
+            now = await upkeep.get_database_time(session, self._context.now())
+            return await upkeep.drop_empty_partitions(session, now - PARTITION_KEPT)
 
     async def watch_vacuum(self) -> int:
         """Name who holds back vacuum for long, and vacuum hot tables that autovacuum leaves behind.

@@ -19,6 +19,7 @@ _PLANS = _QUERIES["list_tenant_plans"].taking("after", "limit")
 _TIME = _QUERIES["get_database_time"].taking("now")
 _OLD_TRANSACTION = _QUERIES["find_old_transaction"].taking()
 _DEAD_TUPLES = _QUERIES["list_dead_tuples"].taking()
+_DROP_PARTITIONS = "select millstream.drop_empty_done_partitions($1::timestamptz) as dropped"
 _ADD_PARTITION = "select millstream.add_done_partition($1::timestamptz) as added"
 
 
@@ -92,6 +93,15 @@ async def add_partition(session: Session, at: datetime) -> bool:
     """
     row = await session.one(_ADD_PARTITION, at)
     return row is not None and bool(row["added"])
+
+
+async def drop_empty_partitions(session: Session, ends_before: datetime) -> int:
+    """Drop the partitions of finished jobs that end before a time and hold none any more; returns how many.
+
+    Needs the owner's role.
+    """
+    row = await session.one(_DROP_PARTITIONS, ends_before)
+    return 0 if row is None else int(row["dropped"])
 
 
 class OldTransaction(Struct, frozen=True):

@@ -75,7 +75,8 @@ class AsyncJobs(AsyncLeasedJobs):
         first; `max_retries` 0 to 100; `timeout_seconds` 1 to 86400. What is None takes the queue's
         default. `run_at` and `expires_at` need a time zone. With an `idempotency_key` (up to 255
         characters) the call is safe to repeat: the second one returns the first one's id and
-        `created=False`. Raises ValidationFailed, AccessDenied, PayloadTooLarge, QuotaExceeded.
+        `created=False`. A `completion_webhook` (a URL) is stored with the job and not called by this
+        version of the server. Raises ValidationFailed, AccessDenied, PayloadTooLarge, QuotaExceeded.
         Contract: spooled-jobs 3.1.
         """
         body = body_of(

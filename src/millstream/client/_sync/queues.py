@@ -37,8 +37,9 @@ class Queues:
     ) -> Queue:
         """Create a queue's configuration or change what is given of it; the rest is kept.
 
-        `max_retries` is 0 to 100, `timeout_seconds` 1 to 86400, `rate_limit` 1 to 100,000 jobs a second.
-        The three `retry_` values shape the back-off between attempts. Contract: spooled-jobs 4.1.
+        `max_retries` is 0 to 100, `timeout_seconds` 1 to 86400, `rate_limit` 1 to 100,000 jobs a second; the
+        server stores and returns it, and does not hold claims to it. The three `retry_` values shape the
+        back-off between attempts. Contract: spooled-jobs 4.1.
         """
         body = body_of(
             max_retries=max_retries,

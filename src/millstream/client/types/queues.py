@@ -8,7 +8,7 @@ from millstream.client.json_value import JsonValue
 
 
 class QueueSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue's configuration as lists show it. Contract: spooled-jobs 2.5."""
+    """A queue's configuration as lists show it; claims are not held to `rate_limit`. Contract: spooled-jobs 2.5."""
 
     name: str = msgspec.field(name="queue_name")
     max_retries: int

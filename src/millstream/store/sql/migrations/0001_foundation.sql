@@ -275,13 +275,47 @@ begin
 end
 $$;
 
+-- Drops the partitions of jobs_done that end before `ends_before` and hold nothing any more; returns how many.
+create function millstream.drop_empty_done_partitions(ends_before timestamptz)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+    name text;
+    holds boolean;
+    dropped int := 0;
+begin
+    for name in
+        select c.relname
+        from pg_catalog.pg_inherits as i
+        inner join pg_catalog.pg_class as c on c.oid = i.inhrelid
+        where
+            i.inhparent = 'millstream.jobs_done'::regclass
+            and c.relname ~ '^jobs_done_[0-9]{8}$'
+            and to_date(right(c.relname, 8), 'YYYYMMDD') + 7 <= (ends_before at time zone 'UTC')::date
+        order by c.relname
+    loop
+        -- Old ids do finish late: nothing may arrive between the look and the drop.
+        execute format('lock table millstream.%I in access exclusive mode', name);
+        execute format('select exists (select from millstream.%I)', name) into holds;
+        if not holds then
+            execute format('alter table millstream.jobs_done detach partition millstream.%I', name);
+            execute format('drop table millstream.%I', name);
+            dropped := dropped + 1;
+        end if;
+    end loop;
+    return dropped;
+end
+$$;
+
 create table millstream.jobs_done_rest partition of millstream.jobs_done default;
 create index jobs_done_children on millstream.jobs_done (tenant_id, parent_job_id) where parent_job_id is not null;
 comment on index millstream.jobs_done_children is 'purge_dead_jobs';
 -- Rows arrive in the order of their finish, which is what BRIN is for: it costs next to nothing to write.
 create index jobs_done_finished on millstream.jobs_done using brin (finished_at)
 with (pages_per_range = 32, autosummarize = on);
-comment on index millstream.jobs_done_finished is 'get_queue_stats, prune_done_jobs';
+comment on index millstream.jobs_done_finished is 'get_queue_stats';
 
 -- Every job of a tenant wherever it lives, for reads that must not miss one that moves meanwhile.
 -- The reader's own row-level security applies.
@@ -322,8 +356,6 @@ create table millstream.job_events (
     primary key (tenant_id, job_id, id),
     constraint job_events_kind_known check (kind in (4, 5, 7))
 );
-create index job_events_at on millstream.job_events using brin (at) with (autosummarize = on);
-comment on index millstream.job_events_at is 'prune_job_events';
 
 create table millstream.idempotency_keys (
     tenant_id int not null,

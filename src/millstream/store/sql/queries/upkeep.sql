@@ -45,10 +45,21 @@ delete from millstream.leaders as l where l.name = :name::text and l.holder = :h
 
 -- name: prune_done_jobs :one
 -- Deletes finished jobs past their tenant's retention, with their history and keys; tells how many.
+-- A job that finished before the bound was created before it: its id is found by the primary key. The hour covers
+-- clocks of processes that run ahead of the database's.
 with stale as materialized (
     select j.tenant_id, j.id
     from unnest(:tenant_ids::int[], :finished_befores::timestamptz[]) as r (tenant_id, finished_before)
-    inner join millstream.jobs_done as j on j.tenant_id = r.tenant_id and j.finished_at < r.finished_before
+    cross join lateral (
+        select d.tenant_id, d.id
+        from millstream.jobs_done as d
+        where
+            d.tenant_id = r.tenant_id
+            and d.id < millstream.first_id_at(r.finished_before + interval '1 hour')
+            and d.finished_at < r.finished_before
+        order by d.id
+        limit :limit::int
+    ) as j
     limit :limit::int
 ),
 removed as (
@@ -72,9 +83,18 @@ select count(*) as pruned from removed;
 -- name: prune_job_events :one
 -- Deletes history past its tenant's retention; tells how much.
 with stale as materialized (
-    select e.tenant_id, e.job_id, e.id
+    select h.tenant_id, h.job_id, h.id
     from unnest(:tenant_ids::int[], :befores::timestamptz[]) as r (tenant_id, before)
-    inner join millstream.job_events as e on e.tenant_id = r.tenant_id and e.at < r.before
+    cross join lateral (
+        select e.tenant_id, e.job_id, e.id
+        from millstream.job_events as e
+        where
+            e.tenant_id = r.tenant_id
+            and e.job_id < millstream.first_id_at(r.before + interval '1 hour')
+            and e.at < r.before
+        order by e.job_id
+        limit :limit::int
+    ) as h
     limit :limit::int
 ),
 removed as (
