@@ -26,6 +26,7 @@ async def _cut_repeatedly(dsn: str, load: Load, times: int, *, answers_between: 
             assert row["cut"] > 0
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_or_done_twice_when_connections_are_cut_a_few_times(start: Start) -> None:
     server = start()
     async with server.load() as load:

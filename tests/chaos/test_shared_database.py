@@ -13,6 +13,7 @@ from tests.cli.server_process import is_alive
 Start = Callable[..., ChaosServer]
 
 
+@pytest.mark.slow
 def test_the_last_of_two_servers_stops_the_database(start: Start) -> None:
     first, second = start(), start()
     postgres_pid = first.postgres_pid

@@ -42,6 +42,7 @@ async def test_a_server_that_is_asked_to_end_answers_all_that_it_carried_out(
     await load.ledger.check(server.dsn)
 
 
+@pytest.mark.slow
 async def test_a_claim_that_waits_is_answered_when_the_server_is_asked_to_end(start: Start) -> None:
     server = start()
     waiting, other = Line(server.port, server.api_key), Line(server.port, server.api_key)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from millstream.embedded.postmaster import find_postmaster
 from tests.cli.server_process import ServerProcess, run_command
@@ -56,6 +57,7 @@ def test_the_shell_makes_no_database_where_there_is_none(place: Path) -> None:
     assert not (place / "data").exists()
 
 
+@pytest.mark.slow
 def test_the_shell_starts_a_stopped_database_and_stops_it_again(place: Path) -> None:
     data_dir = str(place / "data")
     assert run_command("db", "migrate", "--data-dir", data_dir).returncode == 0
@@ -73,6 +75,7 @@ def test_broken_sql_is_a_failure(server: ServerProcess) -> None:
     assert "syntax error" in done.stderr
 
 
+@pytest.mark.slow
 def test_migrate_starts_an_embedded_database_for_its_duration(place: Path) -> None:
     done = run_command("db", "migrate", "--data-dir", str(place / "data"), "--json")
     assert done.returncode == 0, done.stderr

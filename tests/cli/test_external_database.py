@@ -25,6 +25,7 @@ def address(server: ServerProcess) -> Iterator[str]:
         connection.execute("drop database outside with (force)")
 
 
+@pytest.mark.slow
 def test_from_an_empty_database_to_an_answer(address: str, start: Start, place: Path) -> None:
     environment = {"DATABASE_URL": address}
 

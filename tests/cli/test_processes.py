@@ -19,6 +19,7 @@ def _counted_requests(server: ServerProcess) -> float:
     return float(line.split()[1])
 
 
+@pytest.mark.slow
 def test_two_processes_serve_one_port_and_count_together(start: Start) -> None:
     server = start("--processes", "2")
     children = server.children()

@@ -88,6 +88,7 @@ def test_a_stranger_does_not_learn_which_slugs_are_taken(closed: ServerProcess) 
     assert _create(closed, {"X-Admin-Key": ADMIN_KEY}, slug="default").status_code == 409
 
 
+@pytest.mark.slow
 def test_closed_registration_without_a_configured_key_refuses_everybody(start: Start) -> None:
     server = start(environment={"REGISTRATION_MODE": "closed", "ADMIN_API_KEY": ""})
 
@@ -95,6 +96,7 @@ def test_closed_registration_without_a_configured_key_refuses_everybody(start: S
         assert _is_refused(_create(server, {**headers}))
 
 
+@pytest.mark.slow
 def test_registration_by_invitation_refuses_everybody(start: Start) -> None:
     server = start(environment={"REGISTRATION_MODE": "invite", "ADMIN_API_KEY": ADMIN_KEY})
 
@@ -102,6 +104,7 @@ def test_registration_by_invitation_refuses_everybody(start: Start) -> None:
     assert _is_refused(_create(server, {"X-Admin-Key": ADMIN_KEY}))
 
 
+@pytest.mark.slow
 def test_open_registration_ignores_the_admin_key(start: Start) -> None:
     server = start(environment={"REGISTRATION_MODE": "open", "ADMIN_API_KEY": ADMIN_KEY})
 

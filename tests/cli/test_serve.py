@@ -77,6 +77,7 @@ def test_a_second_start_keeps_keys_and_refreshes_urls(start: Start) -> None:
     assert httpx2.get(f"{second.url}/api/v1/jobs", headers=second.headers).status_code == 200
 
 
+@pytest.mark.slow
 def test_keys_of_a_start_that_was_killed_before_it_answered_are_not_lost(start: Start) -> None:
     first = start()
     keys = first.credentials
@@ -89,6 +90,7 @@ def test_keys_of_a_start_that_was_killed_before_it_answered_are_not_lost(start: 
     assert second.credentials["api_key"] == keys["api_key"]
 
 
+@pytest.mark.slow
 def test_two_servers_share_one_database_and_the_last_one_out_stops_it(start: Start) -> None:
     first, second = start(), start()
     database = first.postmaster_pid()
@@ -142,6 +144,7 @@ def test_requests_in_flight_at_sigterm_are_answered(start: Start) -> None:
     assert len(answers) <= stats["pending"] <= len(answers) + len(lost)
 
 
+@pytest.mark.slow
 def test_a_worker_waiting_for_jobs_does_not_hold_up_the_shutdown(start: Start) -> None:
     server = start()
     with _waiting_claim(server) as answers:
@@ -151,6 +154,7 @@ def test_a_worker_waiting_for_jobs_does_not_hold_up_the_shutdown(start: Start) -
     assert server.process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_for_requests(start: Start) -> None:
     server = start()
     with _waiting_claim(server):
@@ -191,6 +195,7 @@ def _claims_looked_for(server: ServerProcess) -> float:
     return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
 
+@pytest.mark.slow
 def test_a_killed_database_comes_back_by_itself(start: Start) -> None:
     server = start()
     killed = server.postmaster_pid()

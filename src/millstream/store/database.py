@@ -127,9 +127,7 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
     if isinstance(
         error, exceptions.InvalidAuthorizationSpecificationError | exceptions.InvalidCatalogNameError
     ):
-        return DatabaseUnavailable(
-            "the database refused the connection: check its URL, user, password and name"
-        )
+        return DatabaseUnavailable(f"the database refused the connection: {error}")
     if isinstance(
         error,
         exceptions.PostgresConnectionError
