@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Processes of one test run; each has a database of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 # Further arguments of the command behind a target: make test ARGS="-k lease", make serve ARGS="--port 9000".
 ARGS ?=
 

@@ -21,6 +21,9 @@ from tests.embedded.database import read_numbers, read_value, write_number
 from tests.embedded.files import make_directory, mode_of, owner_of_process, owner_uid, status_of_process
 from tests.embedded.holders import Holder
 
+# Many starts and kills: longer than `make test` may take.
+pytestmark = pytest.mark.slow
+
 Open = Callable[[], Awaitable[EmbeddedServer]]
 Hold = Callable[..., Awaitable[Holder]]
 

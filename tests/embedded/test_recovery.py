@@ -13,6 +13,9 @@ from millstream.embedded.process import is_alive, list_server_processes
 from tests.embedded.database import read_numbers, read_value, write_number
 from tests.embedded.holders import Holder
 
+# Many starts and kills: longer than `make test` may take.
+pytestmark = pytest.mark.slow
+
 Open = Callable[[], Awaitable[EmbeddedServer]]
 Hold = Callable[..., Awaitable[Holder]]
 
