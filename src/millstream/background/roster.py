@@ -5,6 +5,7 @@ from functools import partial
 
 from millstream.background.loop import Loop, Step
 from millstream.domain import limits
+from millstream.engine.claiming import TIMER_SECONDS_MAX
 from millstream.engine.engine import Engine
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
@@ -18,7 +19,7 @@ def loops_of(engine: Engine) -> list[Loop]:
     return [
         Loop(
             name="promoter",
-            interval_seconds=5,
+            interval_seconds=TIMER_SECONDS_MAX,
             step=partial(_promote, engine),
             leader_only=False,
             hint=engine.context.delayed_hint,

@@ -65,6 +65,7 @@ UNPAGED_ROWS_MAX: Final = 100
 # Group commit
 # Larger statements gain nothing per row, and while one runs the next is made ready.
 BATCH_ROWS_MAX: Final = 200
+BATCH_CREATES_MAX: Final = 500
 BATCH_CLAIMS_MAX: Final = 32
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_QUEUE_ROWS_MAX: Final = 50_000

@@ -24,6 +24,8 @@ from millstream.store.jobs import Promoted, Seat, Want
 LOOK_AGAIN_SECONDS = 0.5
 # A claim does not wait for a large backlog of due jobs to be promoted: the timer goes on with it.
 PROMOTIONS_PER_CLAIM_MAX = 5
+# The timer looks at least this often, whatever it knows of.
+TIMER_SECONDS_MAX = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +87,7 @@ class Claiming:
             )
             seconds = await jobs.seconds_to_next_run(session, after=LONG_AGO, now=self._context.now())
         self._announce_ready(promoted)
+        self._context.note_next_due(TIMER_SECONDS_MAX if seconds is None else min(seconds, TIMER_SECONDS_MAX))
         return len(promoted), seconds
 
     async def close(self) -> None:
@@ -106,7 +109,7 @@ class Claiming:
         now = self._context.now()
         async with self._context.database.session() as session:
             # What is due is claimable, whether or not the timer has been there yet.
-            for _ in range(PROMOTIONS_PER_CLAIM_MAX):
+            for _ in range(PROMOTIONS_PER_CLAIM_MAX if self._context.may_be_due() else 0):
                 promoted = await jobs.promote_due_jobs(
                     session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now
                 )

@@ -1,6 +1,7 @@
 """What every use case works with."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -64,6 +65,7 @@ class Context:
         self.observe_batch = observe_batch
         self.process_id = uuid4()
         self.delayed_hint = asyncio.Event()
+        self._nothing_due_before = 0.0
 
     def now(self) -> datetime | None:
         """Return the steered time, or None for the database's own."""
@@ -71,7 +73,19 @@ class Context:
 
     def delayed(self) -> None:
         """Hint that a job was given a time to wait for, maybe an earlier one than the timer knows."""
+        self._nothing_due_before = 0.0
         self.delayed_hint.set()
+
+    def note_next_due(self, seconds: float) -> None:
+        """Note that the timer has looked, and that nothing becomes due for `seconds`."""
+        self._nothing_due_before = time.monotonic() + seconds
+
+    def may_be_due(self) -> bool:
+        """Tell whether a waiting job may have become due since the timer looked; always so on a steered clock.
+
+        What another process delays meanwhile is that process's timer's to promote.
+        """
+        return self.clock.now() is not None or time.monotonic() >= self._nothing_due_before
 
     def tell(self, kind: EventKind, tenant_id: int, queue: str, job_id: UUID | None = None) -> None:
         """Publish an event, if anybody listens for the tenant."""

@@ -7,6 +7,7 @@ from uuid import UUID
 import structlog
 from msgspec import Struct
 
+from millstream.domain import limits
 from millstream.domain.errors import (
     BadRequest,
     MillstreamError,
@@ -59,6 +60,7 @@ class Enqueuing:
             observe=context.observe_batch("create"),
             whole=True,
             lanes=lanes,
+            rows_max=limits.BATCH_CREATES_MAX,
         )
 
     async def enqueue(self, principal: Principal, job: NewJob) -> Enqueued:

@@ -76,6 +76,7 @@ class Dispatcher:
         self._common = CommonHeaders(settings)
         self._cors = Cors(settings)
         self._deadlines = Deadlines(settings.handler_seconds_max)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope: HTTP requests, the lifespan of the server; sockets are refused."""
@@ -144,7 +145,10 @@ class Dispatcher:
 
     async def _guarded(self, dialect: Dialect, endpoint: Endpoint, request: Request) -> Response | None:
         """Return the answer of `endpoint`, whatever happens in it; None when nobody waits for one."""
-        loop = asyncio.get_running_loop()
+        # Asking for the running loop is a system call each time (Python 3.11), for the task of a known loop it is not.
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
         self._deadlines.start(task, loop)
