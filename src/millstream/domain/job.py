@@ -1,6 +1,5 @@
 """Jobs: their states, what a caller hands in and what the engine hands out."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
@@ -184,12 +183,6 @@ class JobStatus(Struct, frozen=True, gc=False):
     completed_at: datetime | None
 
 
-class JobCounts(Struct, frozen=True, kw_only=True):
-    """How many jobs of a tenant are in each state."""
-
-    by_state: dict[JobState, int]
-
-
 class JobOrder(IntEnum):
     """What a list of jobs is ordered by."""
 
@@ -316,8 +309,3 @@ def refusal(lease: Lease, holder: Holder | None) -> MillstreamError | None:
     if lease.check_end and holder.lease_ended:
         return LeaseExpired()
     return None
-
-
-def queues_of(jobs: Sequence[NewJob]) -> set[str]:
-    """Return the queues that `jobs` go to."""
-    return {job.queue for job in jobs}

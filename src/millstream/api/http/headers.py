@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 
 from millstream.api.http.settings import HttpSettings
+from millstream.domain import limits
 from millstream.domain.errors import BadRequest
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -40,7 +41,6 @@ _GZIP_WBITS = 31
 _VISIBLE = bytes(range(0x21, 0x7F))
 _VERSION_CHARS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789."
 _VERSION_CHARS_MAX = 16
-_REQUEST_ID_CHARS_MAX = 128
 
 
 class CommonHeaders:
@@ -105,7 +105,7 @@ class Cors:
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the caller's request id, or a new one when it gave none that can be echoed."""
     given = headers.get(b"x-request-id")
-    if given and len(given) <= _REQUEST_ID_CHARS_MAX and not given.translate(None, _VISIBLE):
+    if given and len(given) <= limits.REQUEST_ID_CHARS_MAX and not given.translate(None, _VISIBLE):
         return given
     # It names a request in logs and guards nothing, so a fast generator serves.
     digits = b"%032x" % random.getrandbits(128)

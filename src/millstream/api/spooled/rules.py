@@ -6,10 +6,11 @@ from datetime import datetime
 from msgspec import Raw, UnsetType
 
 from millstream.api.http.timestamps import parse_timestamp
+from millstream.domain import limits
 from millstream.domain.errors import BadRequest, FieldProblem, InvalidField
 
-QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
-WORKER_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+QUEUE_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.\-]{{0,{limits.QUEUE_NAME_CHARS_MAX - 1}}}")
+WORKER_ID = re.compile(rf"[A-Za-z0-9._\-]{{1,{limits.REGISTERED_WORKER_ID_CHARS_MAX}}}")
 HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_])?")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
