@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 from millstream.domain.job import Lease, NewJob
-from millstream.store import jobs
+from millstream.store import jobs, settlements
 from millstream.store.database import Database, Session
-from millstream.store.jobs import CompleteRow, CreateRow, FailRow, RenewRow, ServerDefaults
+from millstream.store.jobs import CreateRow, ServerDefaults
+from millstream.store.settlements import CompleteRow, FailRow, RenewRow
 from tests.store.conftest import Connect
 
 JOBS = 200
@@ -33,18 +34,18 @@ async def running(session: Session) -> list[Lease]:
 
 async def complete(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
     rows = [CompleteRow(1, lease, None) for lease in leases]
-    outcomes, _ = await jobs.complete_jobs(session, rows, batch_id=batch_id, now=None)
+    outcomes, _ = await settlements.complete_jobs(session, rows, batch_id=batch_id, now=None)
     return {leases[outcome.place].job_id for outcome in outcomes}
 
 
 async def fail(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
     rows = [FailRow(1, lease, "e", None, uuid4()) for lease in leases]
-    outcomes = await jobs.fail_jobs(session, rows, batch_id=batch_id, now=None, reap_after=LONG_AGO)
+    outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=None, reap_after=LONG_AGO)
     return {outcome.job_id for outcome in outcomes}
 
 
 async def renew(session: Session, leases: list[Lease], _: int) -> set[UUID]:
-    ends = await jobs.renew_leases(session, [RenewRow(1, lease, 60) for lease in leases], None)
+    ends = await settlements.renew_leases(session, [RenewRow(1, lease, 60) for lease in leases], None)
     return {leases[place].job_id for place in ends}
 
 

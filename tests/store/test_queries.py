@@ -78,7 +78,18 @@ def test_comments_before_the_first_header_are_allowed() -> None:
 
 def test_all_statements_are_those_of_the_files_together() -> None:
     everything = load_all()
-    for noun in ("jobs", "queues", "quotas", "tenants", "upkeep", "workers"):
+    for noun in (
+        "claims",
+        "dead_letters",
+        "job_reads",
+        "jobs",
+        "queues",
+        "quotas",
+        "settlements",
+        "tenants",
+        "upkeep",
+        "workers",
+    ):
         for name, statement in load(noun).items():
             assert everything[name] == statement
     assert len(everything) > 40

@@ -5,7 +5,7 @@ from functools import partial
 
 from millstream.background.loop import Loop, Step
 from millstream.domain import limits
-from millstream.engine.claiming import TIMER_SECONDS_MAX
+from millstream.engine.claims import TIMER_SECONDS_MAX
 from millstream.engine.engine import Engine
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics

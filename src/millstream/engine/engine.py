@@ -5,14 +5,14 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from millstream.domain.clock import Clock
-from millstream.engine.claiming import Claiming
+from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
-from millstream.engine.settling import Settling
+from millstream.engine.settlements import Settling
 from millstream.engine.tenants import Tenants
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.workers import Workers

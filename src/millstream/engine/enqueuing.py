@@ -21,7 +21,7 @@ from millstream.domain.tenant import Plan, Principal
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
-from millstream.store import jobs, quotas
+from millstream.store import batches, jobs, quotas
 from millstream.store.database import Session
 from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
 
@@ -203,7 +203,7 @@ class Enqueuing:
 
     async def _recover(self, rows: list[CreateRow], batch_id: int) -> list[Created | MillstreamError]:
         async with self._context.database.transaction() as session:
-            await jobs.lock_batch(session, batch_id)
+            await batches.lock_batch(session, batch_id)
             known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])
         return [Created(row.id, True, False) if row.id in known else OutcomeUnknown() for row in rows]
 

@@ -17,13 +17,13 @@ from millstream.domain.job import (
     Revived,
 )
 from millstream.domain.tenant import Principal
-from millstream.engine.claiming import Claiming
+from millstream.engine.claims import Claiming
 from millstream.engine.context import Context, check_queue
 from millstream.engine.enqueuing import Enqueuing, check_room
 from millstream.engine.events import EventKind
 from millstream.engine.history import history_of
-from millstream.engine.settling import Settling
-from millstream.store import job_reads, jobs, quotas
+from millstream.engine.settlements import Settling
+from millstream.store import dead_letters, job_reads, jobs, quotas
 
 
 class Jobs:
@@ -106,7 +106,7 @@ class Jobs:
         """Bring one dead letter back. Raises Conflict for anything else. Contract: spooled-jobs 3.5, ruling R4."""
         selection = DeadSelection(job_ids=(job_id,), queues=principal.visible_queues, limit=1)
         async with self._context.database.transaction() as session:
-            revived = await jobs.retry_dead_jobs(
+            revived = await dead_letters.retry_dead_jobs(
                 session, principal.tenant_id, selection, restart=False, now=self._context.now()
             )
         if not revived:
@@ -146,7 +146,7 @@ class Jobs:
                     session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
                 )
                 active = usage.active
-            revived = await jobs.retry_dead_jobs(
+            revived = await dead_letters.retry_dead_jobs(
                 session, principal.tenant_id, chosen, restart=True, now=self._context.now()
             )
             if revived:
@@ -159,7 +159,9 @@ class Jobs:
         if selection.queue is not None:
             check_queue(principal, selection.queue)
         async with self._context.database.transaction() as session:
-            return await jobs.purge_dead_jobs(session, principal.tenant_id, _selected(principal, selection))
+            return await dead_letters.purge_dead_jobs(
+                session, principal.tenant_id, _selected(principal, selection)
+            )
 
     # Last of the public ones: below it, `list` would name this method in annotations.
     async def list(self, principal: Principal, wanted: JobFilter) -> JobPage:

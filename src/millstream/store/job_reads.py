@@ -12,7 +12,7 @@ from millstream.store.job_rows import job_from, status_from
 from millstream.store.jobs import LABEL_QUEUE
 from millstream.store.queries import load
 
-_QUERIES = load("jobs")
+_QUERIES = load("job_reads")
 _FILTER = (
     "tenant_id", "queues", "queue", "states", "job_type", "created_from", "created_before", "id_from", "id_to",
     "queue_matches", "type_matches", "tag", "limit", "offset",

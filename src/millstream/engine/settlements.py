@@ -29,9 +29,9 @@ from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context
 from millstream.engine.events import EventKind
-from millstream.store import job_reads, jobs
+from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
-from millstream.store.jobs import CompleteRow, FailOutcome, FailRow, RenewRow
+from millstream.store.settlements import CompleteRow, FailOutcome, FailRow, RenewRow
 
 A = TypeVar("A")
 ROW_BYTES = 100
@@ -124,7 +124,7 @@ class Settling:
     async def reap(self, *, after: datetime = LONG_AGO) -> list[FailOutcome]:
         """End attempts whose lease has run out; a full batch means that there may be more."""
         async with self._context.database.session() as session:
-            outcomes = await jobs.fail_jobs(
+            outcomes = await settlements.fail_jobs(
                 session,
                 [],
                 batch_id=0,
@@ -188,7 +188,7 @@ class Settling:
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
     ) -> list[Completed | MillstreamError | None]:
         answers: list[Completed | MillstreamError | None] = [None] * len(rows)
-        outcomes, unblocked = await jobs.complete_jobs(
+        outcomes, unblocked = await settlements.complete_jobs(
             session, rows, batch_id=batch_id, now=self._context.now()
         )
         meters = self._context.meters
@@ -207,8 +207,8 @@ class Settling:
         self, rows: list[CompleteRow], batch_id: int
     ) -> Sequence[Completed | MillstreamError]:
         async with self._context.database.transaction() as session:
-            await jobs.lock_batch(session, batch_id)
-            holders = await jobs.judge_jobs(
+            await batches.lock_batch(session, batch_id)
+            holders = await settlements.judge_jobs(
                 session, [(row.tenant_id, row.lease.job_id) for row in rows], self._context.now()
             )
         return [
@@ -225,7 +225,7 @@ class Settling:
         self, session: Session, rows: Sequence[FailRow], batch_id: int
     ) -> list[Failed | MillstreamError | None]:
         answers: list[Failed | MillstreamError | None] = [None] * len(rows)
-        outcomes = await jobs.fail_jobs(
+        outcomes = await settlements.fail_jobs(
             session, rows, batch_id=batch_id, now=self._context.now(), reap_after=LONG_AGO
         )
         for outcome in outcomes:
@@ -257,8 +257,8 @@ class Settling:
         self, rows: list[FailRow], batch_id: int
     ) -> Sequence[Failed | MillstreamError]:
         async with self._context.database.transaction() as session:
-            await jobs.lock_batch(session, batch_id)
-            ended = await jobs.find_ended_attempts(session, rows)
+            await batches.lock_batch(session, batch_id)
+            ended = await settlements.find_ended_attempts(session, rows)
         answers: list[Failed | MillstreamError] = []
         for row in rows:
             attempt = ended.get(row.event_id)
@@ -278,7 +278,7 @@ class Settling:
     async def _renew_once(
         self, session: Session, rows: Sequence[RenewRow], _batch_id: int
     ) -> list[datetime | MillstreamError | None]:
-        ends = await jobs.renew_leases(session, rows, self._context.now())
+        ends = await settlements.renew_leases(session, rows, self._context.now())
         return [ends.get(place) for place in range(len(rows))]
 
     # What passes its guard, and the judging of what does not
@@ -317,7 +317,7 @@ class Settling:
         if not open_places:
             return []
         keys = [(rows[place].tenant_id, rows[place].lease.job_id) for place in open_places]
-        holders = await jobs.judge_jobs(session, keys, self._context.now())
+        holders = await settlements.judge_jobs(session, keys, self._context.now())
         retry: list[int] = []
         for place, holder in zip(open_places, holders, strict=True):
             reason = refusal(rows[place].lease, holder)

@@ -17,8 +17,8 @@ from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context, check_queue
 from millstream.engine.events import EventKind
-from millstream.store import jobs
-from millstream.store.jobs import Promoted, Seat, Want
+from millstream.store import batches, claims
+from millstream.store.claims import Promoted, Seat, Want
 
 # How often a waiting claim looks for itself: jobs that another process enqueued wake nobody here.
 LOOK_AGAIN_SECONDS = 0.5
@@ -82,10 +82,10 @@ class Claiming:
     async def promote(self) -> tuple[int, float | None]:
         """Make due jobs claimable; returns how many, and in how many seconds the next one is due."""
         async with self._context.database.session() as session:
-            promoted = await jobs.promote_due_jobs(
+            promoted = await claims.promote_due_jobs(
                 session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=self._context.now()
             )
-            seconds = await jobs.seconds_to_next_run(session, after=LONG_AGO, now=self._context.now())
+            seconds = await claims.seconds_to_next_run(session, after=LONG_AGO, now=self._context.now())
         self._announce_ready(promoted)
         self._context.note_next_due(TIMER_SECONDS_MAX if seconds is None else min(seconds, TIMER_SECONDS_MAX))
         return len(promoted), seconds
@@ -110,13 +110,13 @@ class Claiming:
         async with self._context.database.session() as session:
             # What is due is claimable, whether or not the timer has been there yet.
             for _ in range(PROMOTIONS_PER_CLAIM_MAX if self._context.may_be_due() else 0):
-                promoted = await jobs.promote_due_jobs(
+                promoted = await claims.promote_due_jobs(
                     session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now
                 )
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
-            handed = await jobs.claim_jobs(
+            handed = await claims.claim_jobs(
                 session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
             )
         for row, claimed in zip(rows, handed, strict=True):
@@ -140,9 +140,9 @@ class Claiming:
         """Give back what a lost batch may have handed out: its callers were told nothing."""
         head = self._lease_head(batch_id)
         async with self._context.database.transaction() as session:
-            await jobs.lock_batch(session, batch_id)
-            claimed = await jobs.find_claimed_jobs(session, sorted({row.tenant_id for row in rows}), head)
-            await jobs.release_jobs(session, claimed, self._context.now())
+            await batches.lock_batch(session, batch_id)
+            claimed = await claims.find_claimed_jobs(session, sorted({row.tenant_id for row in rows}), head)
+            await claims.release_jobs(session, claimed, self._context.now())
         return [OutcomeUnknown() for _ in rows]
 
     def _announce_ready(self, promoted: Sequence[Promoted]) -> None:
@@ -162,7 +162,7 @@ class Claiming:
     async def _release(self, leases: Sequence[tuple[int, UUID, UUID]]) -> None:
         try:
             async with self._context.database.session() as session:
-                released = await jobs.release_jobs(session, leases, self._context.now())
+                released = await claims.release_jobs(session, leases, self._context.now())
         except MillstreamError as error:
             # They return when their leases run out.
             _log.warning("leases not given back", jobs=len(leases), error=error.message)

@@ -1,0 +1,40 @@
+"""Dead letters brought back or deleted: each one statement over a set of rows."""
+
+from datetime import datetime
+from uuid import UUID
+
+from millstream.domain.job import DeadSelection
+from millstream.store.database import Session
+from millstream.store.queries import load
+
+_QUERIES = load("dead_letters")
+
+_RETRY_DEAD = _QUERIES["retry_dead_jobs"].taking(
+    "now", "tenant_id", "ids", "queue", "queues", "limit", "restart"
+)
+_PURGE_DEAD = _QUERIES["purge_dead_jobs"].taking("tenant_id", "queue", "queues", "created_before", "limit")
+
+
+async def retry_dead_jobs(
+    session: Session, tenant_id: int, selection: DeadSelection, *, restart: bool, now: datetime | None
+) -> list[tuple[UUID, str]]:
+    """Bring dead letters back; `restart` begins their retries anew. Returns (job, queue), oldest first."""
+    ids = None if selection.job_ids is None else list(selection.job_ids)
+    queue = selection.queue if ids is None else None
+    rows = await session.many(
+        _RETRY_DEAD, now, tenant_id, ids, queue, selection.queues, selection.limit, restart
+    )
+    return [(row["id"], row["queue"]) for row in rows]
+
+
+async def purge_dead_jobs(session: Session, tenant_id: int, selection: DeadSelection) -> int:
+    """Delete dead letters for good; returns how many."""
+    row = await session.one(
+        _PURGE_DEAD,
+        tenant_id,
+        selection.queue,
+        selection.queues,
+        selection.created_before,
+        selection.limit,
+    )
+    return 0 if row is None else int(row["purged"])

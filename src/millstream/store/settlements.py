@@ -1,0 +1,217 @@
+"""Settlements: completions, failures and renewals; each one statement over a set of rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct
+
+from millstream.domain.job import Holder, JobState, Lease
+from millstream.store import arrays
+from millstream.store.database import Session
+from millstream.store.queries import load
+
+_QUERIES = load("settlements")
+
+_COMPLETE = _QUERIES["complete_jobs"].taking(
+    "batch_id", "now", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "results"
+)
+_FAIL = _QUERIES["fail_jobs"].taking(
+    "batch_id", "now", "reap", "after", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "errors",
+    "delays", "event_ids",
+)  # fmt: skip
+_RENEW = _QUERIES["renew_leases"].taking(
+    "now", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "lease_seconds"
+)
+_JUDGE = _QUERIES["judge_jobs"].taking("now", "tenant_ids", "ids")
+_FIND_ENDED = _QUERIES["find_ended_attempts"].taking("tenant_ids", "job_ids", "event_ids")
+# Version 4 ids are never all zero.
+_NOBODYS_LEASE = UUID(int=0)
+
+
+class CompleteRow(Struct, frozen=True, gc=False):
+    """A completion of one tenant's worker."""
+
+    tenant_id: int
+    lease: Lease
+    result: str | None
+
+
+class CompleteOutcome(Struct, frozen=True, gc=False):
+    """A completion that passed its guard: where it was in the batch, and what is known of the job."""
+
+    place: int
+    queue: str
+    seconds: float
+
+
+class Unblocked(Struct, frozen=True, gc=False):
+    """A job that became claimable because another one ended."""
+
+    tenant_id: int
+    id: UUID
+    queue: str
+
+
+async def complete_jobs(
+    session: Session, rows: Sequence[CompleteRow], *, batch_id: int, now: datetime | None
+) -> tuple[list[CompleteOutcome], list[Unblocked]]:
+    """Complete `rows` (each job at most once); returns those that passed their guard, and what they unblocked."""
+    order = _key_order(rows)
+    rows = [rows[place] for place in order]
+    leases = [row.lease for row in rows]
+    records = await session.many(
+        _COMPLETE,
+        batch_id,
+        now,
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.texts([row.result for row in rows]),
+    )
+    outcomes: list[CompleteOutcome] = []
+    unblocked: list[Unblocked] = []
+    for record in records:
+        if record["place"] is not None:
+            outcomes.append(
+                CompleteOutcome(order[int(record["place"]) - 1], record["queue"], record["seconds"])
+            )
+        else:
+            unblocked.append(Unblocked(record["tenant_id"], record["unblocked_id"], record["queue"]))
+    return outcomes, unblocked
+
+
+class FailRow(Struct, frozen=True, gc=False):
+    """A failure of one tenant's worker; `event_id` is the history entry that will tell of it."""
+
+    tenant_id: int
+    lease: Lease
+    error: str
+    retry_in_seconds: int | None
+    event_id: UUID
+
+
+class FailOutcome(Struct, frozen=True, gc=False):
+    """An attempt that ended: `place` in the batch, or None when its lease had run out."""
+
+    place: int | None
+    tenant_id: int
+    job_id: UUID
+    queue: str
+    again: bool
+    retry_in_seconds: int
+    seconds: float
+
+
+async def fail_jobs(
+    session: Session,
+    rows: Sequence[FailRow],
+    *,
+    batch_id: int,
+    now: datetime | None,
+    reap: int = 0,
+    reap_after: datetime,
+) -> list[FailOutcome]:
+    """Fail `rows` (each job at most once) and up to `reap` jobs whose lease ran out after `reap_after`."""
+    leases = [row.lease for row in rows]
+    records = await session.many(
+        _FAIL,
+        batch_id,
+        now,
+        reap,
+        reap_after,
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.texts([row.error for row in rows]),
+        arrays.ints([row.retry_in_seconds for row in rows]),
+        arrays.uuids([row.event_id for row in rows]),
+    )
+    return [
+        FailOutcome(
+            None if record["place"] is None else record["place"] - 1,
+            record["tenant_id"],
+            record["id"],
+            record["queue"],
+            record["again"],
+            record["wait"],
+            record["seconds"],
+        )
+        for record in records
+    ]
+
+
+class EndedAttempt(Struct, frozen=True, gc=False):
+    """A recorded failure: its history entry, whether the job was buried, and in how many seconds it runs again."""
+
+    event_id: UUID
+    buried: bool
+    retry_in_seconds: int | None
+
+
+async def find_ended_attempts(session: Session, rows: Sequence[FailRow]) -> dict[UUID, EndedAttempt]:
+    """Return which of `rows` were recorded, by their event ids."""
+    records = await session.many(
+        _FIND_ENDED,
+        [row.tenant_id for row in rows],
+        [row.lease.job_id for row in rows],
+        [row.event_id for row in rows],
+    )
+    return {record["id"]: EndedAttempt(record["id"], record["buried"], record["wait"]) for record in records}
+
+
+class RenewRow(Struct, frozen=True, gc=False):
+    """A renewal of one tenant's worker."""
+
+    tenant_id: int
+    lease: Lease
+    seconds: int
+
+
+async def renew_leases(
+    session: Session, rows: Sequence[RenewRow], now: datetime | None
+) -> dict[int, datetime]:
+    """Renew `rows` (each job at most once); returns the new ends by place, of those that passed their guard."""
+    order = _key_order(rows)
+    rows = [rows[place] for place in order]
+    leases = [row.lease for row in rows]
+    records = await session.many(
+        _RENEW,
+        now,
+        arrays.ints([row.tenant_id for row in rows]),
+        arrays.uuids([lease.job_id for lease in leases]),
+        arrays.texts([lease.worker_id for lease in leases]),
+        arrays.uuids([_fence(lease) for lease in leases]),
+        arrays.flags([lease.check_end for lease in leases]),
+        arrays.ints([row.seconds for row in rows]),
+    )
+    return {order[record["place"] - 1]: record["lease_expires_at"] for record in records}
+
+
+async def judge_jobs(
+    session: Session, keys: Sequence[tuple[int, UUID]], now: datetime | None
+) -> list[Holder | None]:
+    """Return how the jobs `keys` (tenant, id) stand; None for those that are unknown."""
+    holders: list[Holder | None] = [None] * len(keys)
+    for row in await session.many(_JUDGE, now, [key[0] for key in keys], [key[1] for key in keys]):
+        holders[row["place"] - 1] = Holder(
+            state=JobState(row["state"]),
+            worker_id=row["worker_id"],
+            lease_id=row["lease_id"],
+            lease_ended=bool(row["lease_ended"]),
+        )
+    return holders
+
+
+def _key_order(rows: Sequence[CompleteRow] | Sequence[RenewRow]) -> list[int]:
+    """Return the places of `rows` in the order of their keys, which is the order of locks everywhere."""
+    keys = [(row.tenant_id, row.lease.job_id.int) for row in rows]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _fence(lease: Lease) -> UUID | None:
+    return _NOBODYS_LEASE if lease.mismatch else lease.lease_id

@@ -1,0 +1,125 @@
+-- name: retry_dead_jobs :many
+-- Brings dead letters back, claimable at once: by id, else the oldest of a queue.
+-- With `restart` their retry counts begin anew and their waiting children wait for them again.
+with chosen as materialized (
+    select d.tenant_id, d.id
+    from millstream.jobs_dead as d
+    where
+        d.tenant_id = :tenant_id::int
+        and (:ids::uuid[] is null or d.id = any(:ids::uuid[]))
+        and (:queue::text is null or d.queue = :queue::text)
+        and (:queues::text[] is null or d.queue = any(:queues::text[]))
+    order by d.created_at, d.id
+    limit :limit::int
+    for update
+),
+removed as (
+    delete from millstream.jobs_dead as d
+    using chosen as c
+    where d.tenant_id = c.tenant_id and d.id = c.id
+    returning d.*
+),
+children as materialized (
+    select c.tenant_id, c.id, c.parent_job_id
+    from removed as r
+    cross join lateral (
+        select j.tenant_id, j.id, j.parent_job_id
+        from millstream.jobs as j
+        where :restart::boolean and j.tenant_id = r.tenant_id and j.parent_job_id = r.id and j.state < 4
+        order by j.id
+        for update
+    ) as c
+),
+blocked as (
+    update millstream.jobs as j
+    set state = 4, unmet = 1, updated_at = coalesce(:now::timestamptz, now())
+    from children as c
+    where j.tenant_id = any(array[c.tenant_id]) and j.id = any(array[c.id])
+),
+revived as (
+    insert into millstream.jobs (
+        tenant_id, id, queue, state, priority, retry_count, max_retries, timeout_seconds, created_at, updated_at,
+        expires_at, started_at, parent_job_id, workflow_id, dependency_mode, has_dependents, returned, job_type,
+        payload, tags, idempotency_key, completion_webhook, completion_webhook_secret
+    )
+    select
+        r.tenant_id, r.id, r.queue, 1, r.priority, case when :restart::boolean then 0 else r.retry_count + 1 end,
+        r.max_retries, r.timeout_seconds, r.created_at, coalesce(:now::timestamptz, now()), r.expires_at,
+        r.started_at, r.parent_job_id, r.workflow_id, r.dependency_mode,
+        r.has_dependents or exists (select from children as c where c.parent_job_id = r.id), true, r.job_type,
+        r.payload, r.tags, r.idempotency_key, r.completion_webhook, r.completion_webhook_secret
+    from removed as r
+),
+recorded as (
+    insert into millstream.job_events (tenant_id, job_id, id, kind, at)
+    select r.tenant_id, r.id, gen_random_uuid(), 7, coalesce(:now::timestamptz, now())
+    from removed as r
+)
+select r.id, r.queue
+from removed as r
+order by r.created_at, r.id;
+
+-- name: purge_dead_jobs :one
+-- Deletes dead letters for good, the oldest first, with their history, keys and children.
+with chosen as materialized (
+    select d.tenant_id, d.id, d.idempotency_key
+    from millstream.jobs_dead as d
+    where
+        d.tenant_id = :tenant_id::int
+        and (:queue::text is null or d.queue = :queue::text)
+        and (:queues::text[] is null or d.queue = any(:queues::text[]))
+        and (:created_before::timestamptz is null or d.created_at < :created_before::timestamptz)
+    order by d.created_at, d.id
+    limit :limit::int
+    for update
+),
+dead as (
+    delete from millstream.jobs_dead as d
+    using chosen as c
+    where
+        d.tenant_id = :tenant_id::int
+        and d.tenant_id = c.tenant_id
+        and (d.id = c.id)
+    returning d.id, d.idempotency_key
+),
+alive_children as (
+    delete from millstream.jobs as j
+    using chosen as c
+    where j.tenant_id = c.tenant_id and j.parent_job_id = c.id
+    returning j.id, j.idempotency_key
+),
+dead_children as (
+    delete from millstream.jobs_dead as j
+    using chosen as c
+    where
+        j.tenant_id = c.tenant_id
+        and j.parent_job_id = c.id
+        and not exists (select from chosen as o where o.id = j.id)
+    returning j.id, j.idempotency_key
+),
+done_children as (
+    delete from millstream.jobs_done as j
+    using chosen as c
+    where j.tenant_id = c.tenant_id and j.parent_job_id = c.id
+    returning j.id, j.idempotency_key
+),
+gone as materialized (
+    select d.id, d.idempotency_key from dead as d
+    union all
+    select a.id, a.idempotency_key from alive_children as a
+    union all
+    select d.id, d.idempotency_key from dead_children as d
+    union all
+    select d.id, d.idempotency_key from done_children as d
+),
+events as (
+    delete from millstream.job_events as e
+    using gone as g
+    where e.tenant_id = :tenant_id::int and e.job_id = g.id
+),
+keys as (
+    delete from millstream.idempotency_keys as k
+    using gone as g
+    where k.tenant_id = :tenant_id::int and k.key = g.idempotency_key and k.job_id = g.id
+)
+select count(*) as purged from dead;
