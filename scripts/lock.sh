@@ -13,7 +13,7 @@ resolve() {
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@" --output-file "$output" >/dev/null
 }
 
-resolve requirements/dev.txt pyproject.toml --extra server --group dev "$@"
+resolve requirements/dev.txt pyproject.toml --extra server --extra redis --extra otel --group dev "$@"
 # The smaller two are cut from the same versions, so that what is tested is what is deployed.
 resolve requirements/server.txt pyproject.toml --extra server --constraints requirements/dev.txt "$@"
 grep '^uv==' requirements/dev.txt | sed 's/ .*//' | resolve requirements/uv.txt - --constraints requirements/dev.txt
