@@ -50,6 +50,7 @@ class Credentials:
         self._look_ups: dict[str, asyncio.Task[Principal]] = {}
         # Digests whose secret passed bcrypt in this process: it need not be asked twice.
         self._verified: dict[bytes, str] = {}
+        context.invalidations.register(self._forget)
 
     def cached(self, secret: str) -> Principal | None:
         """Return the principal of a secret that was checked a moment ago."""
@@ -74,6 +75,12 @@ class Credentials:
             raise AuthenticationFailed
         # One caller that leaves does not take the look-up from the others that wait for it.
         return await asyncio.shield(self._look_up_once(secret))
+
+    def _forget(self, tenant_id: int) -> None:
+        for secret in [
+            secret for secret, belief in self._beliefs.items() if belief.principal.tenant_id == tenant_id
+        ]:
+            del self._beliefs[secret]
 
     def _look_up_once(self, secret: str) -> "asyncio.Task[Principal]":
         task = self._look_ups.get(secret)
