@@ -273,7 +273,7 @@ def _meters() -> JobMeters:
         failed=metrics.JOBS_FAILED.inc,
         retried=metrics.JOBS_RETRIED.inc,
         dead=metrics.JOBS_DEADLETTERED.inc,
-        duration_seconds=metrics.JOB_DURATION.observe,
+        durations_seconds=metrics.JOB_DURATION.observe_many,
     )
 
 

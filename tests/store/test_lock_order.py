@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,7 +15,6 @@ from millstream.store.settlements import CompleteRow, FailRow, RenewRow
 from tests.store.conftest import Connect
 
 JOBS = 200
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def running(session: Session) -> list[Lease]:
@@ -34,13 +32,13 @@ async def running(session: Session) -> list[Lease]:
 
 async def complete(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
     rows = [CompleteRow(1, lease, None) for lease in leases]
-    outcomes, _ = await settlements.complete_jobs(session, rows, batch_id=batch_id, now=None)
-    return {leases[outcome.place].job_id for outcome in outcomes}
+    outcome, _ = await settlements.complete_jobs(session, rows, batch_id=batch_id, tell=False, now=None)
+    return {leases[place].job_id for place in outcome.places}
 
 
 async def fail(session: Session, leases: list[Lease], batch_id: int) -> set[UUID]:
     rows = [FailRow(1, lease, "e", None, uuid4()) for lease in leases]
-    outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=None, reap_after=LONG_AGO)
+    outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=None)
     return {outcome.job_id for outcome in outcomes}
 
 

@@ -246,8 +246,18 @@ def wanted(count: int, queue: str = "q1") -> dict[str, str]:
 
 async def test_claiming_ten_touches_ten(filled: Database) -> None:
     plan = await run_and_undo(filled, "claim_jobs", **wanted(10))
-    assert plan.indexes_of("jobs") == {"jobs_ready", "jobs_pkey"}
-    # Ten in the order of the index, and the same ten again to change them.
+    # Ten in the order of the index, and the same ten again to change them, where they were locked.
+    assert plan.indexes_of("jobs") == {"jobs_ready", "Tid Scan"}
+    assert 20 <= plan.rows_of("jobs") <= 24
+
+
+async def test_claiming_from_a_position_touches_what_it_hands_out_and_the_jobs_that_came_back(
+    filled: Database,
+) -> None:
+    plan = await run_and_undo(
+        filled, "claim_jobs_onward", **wanted(10), levels="'{0}'", sinces="array['epoch'::timestamptz]"
+    )
+    assert plan.indexes_of("jobs") == {"jobs_ready", "jobs_returned", "Tid Scan"}
     assert 20 <= plan.rows_of("jobs") <= 24
 
 
@@ -257,7 +267,7 @@ async def test_claiming_from_an_empty_queue_touches_nothing(filled: Database) ->
 
 
 async def test_promoting_when_nothing_is_due_touches_nothing(filled: Database) -> None:
-    plan = await run_and_undo(filled, "promote_due_jobs", after="'epoch'", limit="1000")
+    plan = await run_and_undo(filled, "promote_due_jobs", lookback_seconds="2000000000", limit="1000")
     assert plan.indexes_of("jobs") == {"jobs_waiting", "jobs_pkey"}
     assert plan.rows_of("jobs") <= 1
 
@@ -265,13 +275,17 @@ async def test_promoting_when_nothing_is_due_touches_nothing(filled: Database) -
 async def test_promoting_touches_what_is_due(filled: Database) -> None:
     # The waiting jobs begin after an hour, a second apart; two in ten of these wait.
     plan = await run_and_undo(
-        filled, "promote_due_jobs", after="'epoch'", limit="1000", now="now() + interval '1 hour 100 seconds'"
+        filled,
+        "promote_due_jobs",
+        lookback_seconds="2000000000",
+        limit="1000",
+        now="now() + interval '1 hour 100 seconds'",
     )
     assert 20 <= plan.rows_of("jobs") <= 100
 
 
 async def test_the_next_time_to_wait_for_is_one_row(filled: Database) -> None:
-    plan = await run_and_undo(filled, "next_run_at", after="'epoch'")
+    plan = await run_and_undo(filled, "next_run_at", lookback_seconds="2000000000")
     assert plan.indexes_of("jobs") == {"jobs_waiting"}
     assert plan.rows_of("jobs") == 1
 
@@ -290,7 +304,7 @@ async def test_failing_ten_touches_ten(filled: Database) -> None:
         "fail_jobs",
         **await running_jobs(filled, 10),
         reap="0",
-        after="'epoch'",
+        lookback_seconds="2000000000",
         errors=array(["e"] * 10, "text"),
         delays=array([None] * 10, "int"),
         event_ids=array([f"{number:032x}" for number in range(10)], "uuid"),
@@ -306,7 +320,9 @@ NO_FAILURES = dict.fromkeys(
 
 
 async def test_reaping_when_every_lease_holds_touches_nothing(filled: Database) -> None:
-    plan = await run_and_undo(filled, "fail_jobs", batch_id="1", reap="500", after="'epoch'", **NO_FAILURES)
+    plan = await run_and_undo(
+        filled, "fail_jobs", batch_id="1", reap="500", lookback_seconds="2000000000", **NO_FAILURES
+    )
     assert "jobs_leases" in plan.indexes_of("jobs")
     assert plan.rows_of("jobs") <= 1
 
@@ -317,7 +333,7 @@ async def test_reaping_is_bounded_however_many_leases_ran_out(filled: Database) 
         "fail_jobs",
         batch_id="1",
         reap="50",
-        after="'epoch'",
+        lookback_seconds="2000000000",
         now="now() + interval '1 day'",
         **NO_FAILURES,
     )

@@ -15,8 +15,10 @@ from millstream.domain.errors import MillstreamError, OutcomeUnknown
 from millstream.domain.job import ClaimedJob, ClaimRequest
 from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
-from millstream.engine.context import LONG_AGO, Context, check_queue
+from millstream.engine.claim_positions import SLOW_SECONDS, ClaimPositions, QueueKey
+from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
+from millstream.engine.lookback import RECENT_SECONDS, WHOLE_SECONDS, Lookback
 from millstream.store import batches, claims
 from millstream.store.claims import Promoted, Seat, Want
 
@@ -44,6 +46,8 @@ class Claiming:
         self._context = context
         self._closing = False
         self._secret = os.urandom(32)
+        self.positions = ClaimPositions()
+        self._lookback = Lookback(context.clock)
         self._releases: set[asyncio.Task[None]] = set()
         self.batcher: Batcher[ClaimRow, list[ClaimedJob]] = Batcher(
             "claim",
@@ -82,10 +86,17 @@ class Claiming:
     async def promote(self) -> tuple[int, float | None]:
         """Make due jobs claimable; returns how many, and in how many seconds the next one is due."""
         async with self._context.database.session() as session:
+            lookback_seconds = self._lookback.seconds()
             promoted = await claims.promote_due_jobs(
-                session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=self._context.now()
+                session,
+                lookback_seconds=lookback_seconds,
+                limit=limits.PROMOTED_ROWS_MAX,
+                now=self._context.now(),
             )
-            seconds = await claims.seconds_to_next_run(session, after=LONG_AGO, now=self._context.now())
+            self._lookback.found(len(promoted), limit=limits.PROMOTED_ROWS_MAX)
+            seconds = await claims.seconds_to_next_run(
+                session, lookback_seconds=lookback_seconds, now=self._context.now()
+            )
         self._announce_ready(promoted)
         self._context.note_next_due(TIMER_SECONDS_MAX if seconds is None else min(seconds, TIMER_SECONDS_MAX))
         return len(promoted), seconds
@@ -104,26 +115,46 @@ class Claiming:
     async def _claim(
         self, rows: list[ClaimRow], batch_id: int
     ) -> Sequence[list[ClaimedJob] | MillstreamError]:
-        wants, seats, slot_seats = _merge(rows)
+        wants, seats, slot_seats = _merge(rows, self.positions)
         lease_ids = self._lease_ids(batch_id, len(slot_seats))
         now = self._context.now()
         async with self._context.database.session() as session:
             # What is due is claimable, whether or not the timer has been there yet.
             for _ in range(PROMOTIONS_PER_CLAIM_MAX if self._context.may_be_due() else 0):
                 promoted = await claims.promote_due_jobs(
-                    session, after=LONG_AGO, limit=limits.PROMOTED_ROWS_MAX, now=now
+                    session,
+                    lookback_seconds=RECENT_SECONDS if now is None else WHOLE_SECONDS,
+                    limit=limits.PROMOTED_ROWS_MAX,
+                    now=now,
                 )
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
+            started_at = time.monotonic()
             handed = await claims.claim_jobs(
                 session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
             )
+            seconds = time.monotonic() - started_at
+        self._note_positions(wants, handed, slot_seats, seconds)
         for row, claimed in zip(rows, handed, strict=True):
             if claimed and self._context.hub.listens(row.tenant_id):
                 for job in claimed:
                     self._context.tell(EventKind.JOB_CLAIMED, row.tenant_id, job.queue, job.id)
         return handed
+
+    def _note_positions(
+        self,
+        wants: Sequence[Want],
+        handed: Sequence[Sequence[ClaimedJob]],
+        slot_seats: Sequence[int],
+        seconds: float,
+    ) -> None:
+        if seconds <= SLOW_SECONDS and not self.positions:
+            return
+        for want in wants:
+            seats = dict.fromkeys(slot_seats[want.slot_first : want.slot_first + want.jobs])
+            claimed = [job for seat in seats for job in handed[seat - 1]]
+            self.positions.learn((want.tenant_id, want.queue), want.position, claimed, seconds=seconds)
 
     def _lease_head(self, batch_id: int) -> str:
         """Return the first 16 digits of every lease id of a batch: by them they are found if the answer is lost."""
@@ -171,16 +202,17 @@ class Claiming:
             self._context.wakeups.wake(tenant_id, queue)
 
 
-def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[int]]:
+def _merge(rows: Sequence[ClaimRow], positions: ClaimPositions) -> tuple[list[Want], list[Seat], list[int]]:
     """Merge the claims of one queue into one want; say slot by slot whose seat a job there goes to."""
-    queues: dict[tuple[int, str], list[int]] = {}
+    queues: dict[QueueKey, list[int]] = {}
     for seat, row in enumerate(rows, start=1):
         slots = queues.setdefault((row.tenant_id, row.request.queue), [])
         slots.extend([seat] * row.request.limit)
     wants: list[Want] = []
     slot_seats: list[int] = []
     for (tenant_id, queue), slots in queues.items():
-        wants.append(Want(tenant_id, queue, len(slots), len(slot_seats)))
+        position = positions.find((tenant_id, queue))
+        wants.append(Want(tenant_id, queue, len(slots), len(slot_seats), position))
         slot_seats += slots
     seats = [Seat(row.request.worker_id, row.request.lease_seconds) for row in rows]
     return wants, seats, slot_seats

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from msgspec import Struct
@@ -20,14 +20,12 @@ from millstream.store.database import Database
 BatchObserver = Callable[[int, float, int], None]
 """Is told of each statement of group commit: its rows, its seconds, and the rows that wait behind it."""
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def _count_nothing(_: int = 1) -> None:
     return None
 
 
-def _observe_nothing(_: float) -> None:
+def _observe_nothing(_: Sequence[float]) -> None:
     return None
 
 
@@ -39,7 +37,7 @@ class JobMeters(Struct, frozen=True, kw_only=True):
     failed: Callable[[int], None] = _count_nothing
     retried: Callable[[int], None] = _count_nothing
     dead: Callable[[int], None] = _count_nothing
-    duration_seconds: Callable[[float], None] = _observe_nothing
+    durations_seconds: Callable[[Sequence[float]], None] = _observe_nothing
 
 
 def _observe_no_batch(_operation: str) -> BatchObserver | None:

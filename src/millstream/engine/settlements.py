@@ -27,8 +27,9 @@ from millstream.domain.job import (
 )
 from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
-from millstream.engine.context import LONG_AGO, Context
+from millstream.engine.context import Context
 from millstream.engine.events import EventKind
+from millstream.engine.lookback import Lookback
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
 from millstream.store.settlements import CompleteRow, FailOutcome, FailRow, RenewRow
@@ -47,6 +48,7 @@ class Settling:
 
     def __init__(self, context: Context, *, lanes: int = 1) -> None:
         self._context = context
+        self._lookback = Lookback(context.clock)
         self.completions: Batcher[CompleteRow, Completed] = Batcher(
             "complete",
             self._complete,
@@ -121,7 +123,7 @@ class Settling:
             # The completions beside them are recorded and must be told so.
             return [error] * len(rows)
 
-    async def reap(self, *, after: datetime = LONG_AGO) -> list[FailOutcome]:
+    async def reap(self) -> list[FailOutcome]:
         """End attempts whose lease has run out; a full batch means that there may be more."""
         async with self._context.database.session() as session:
             outcomes = await settlements.fail_jobs(
@@ -130,8 +132,9 @@ class Settling:
                 batch_id=0,
                 now=self._context.now(),
                 reap=limits.REAPED_ROWS_MAX,
-                reap_after=after,
+                lookback_seconds=self._lookback.seconds(),
             )
+        self._lookback.found(len(outcomes), limit=limits.REAPED_ROWS_MAX)
         self._announce_failures(outcomes)
         return outcomes
 
@@ -188,16 +191,17 @@ class Settling:
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
     ) -> list[Completed | MillstreamError | None]:
         answers: list[Completed | MillstreamError | None] = [None] * len(rows)
-        outcomes, unblocked = await settlements.complete_jobs(
-            session, rows, batch_id=batch_id, now=self._context.now()
+        tell = any(self._context.hub.listens(row.tenant_id) for row in rows)
+        outcome, unblocked = await settlements.complete_jobs(
+            session, rows, batch_id=batch_id, tell=tell, now=self._context.now()
         )
-        meters = self._context.meters
-        for outcome in outcomes:
-            row = rows[outcome.place]
-            answers[outcome.place] = Completed(row.lease.job_id)
-            meters.duration_seconds(outcome.seconds)
-            self._context.tell(EventKind.JOB_COMPLETED, row.tenant_id, outcome.queue, row.lease.job_id)
-        meters.completed(len(outcomes))
+        for place in outcome.places:
+            answers[place] = Completed(rows[place].lease.job_id)
+        for place, queue in zip(outcome.places, outcome.queues, strict=tell):
+            row = rows[place]
+            self._context.tell(EventKind.JOB_COMPLETED, row.tenant_id, queue, row.lease.job_id)
+        self._context.meters.completed(len(outcome.places))
+        self._context.meters.durations_seconds(outcome.seconds)
         for job in unblocked:
             self._context.wakeups.wake(job.tenant_id, job.queue)
             self._context.tell(EventKind.JOB_READY, job.tenant_id, job.queue, job.id)
@@ -225,9 +229,7 @@ class Settling:
         self, session: Session, rows: Sequence[FailRow], batch_id: int
     ) -> list[Failed | MillstreamError | None]:
         answers: list[Failed | MillstreamError | None] = [None] * len(rows)
-        outcomes = await settlements.fail_jobs(
-            session, rows, batch_id=batch_id, now=self._context.now(), reap_after=LONG_AGO
-        )
+        outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=self._context.now())
         for outcome in outcomes:
             if outcome.place is not None:
                 answers[outcome.place] = Failed(

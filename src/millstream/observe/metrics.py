@@ -9,6 +9,8 @@ turned on by `config.load.share_metrics`), and whichever process is scraped adds
 and nothing has to ask another process. It costs about a microsecond more an increment than counting in memory.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -69,6 +71,23 @@ def forget_process(pid: int) -> None:
         mark_process_dead(pid, path=str(directory))
 
 
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations at once, for what is observed of every row of a batch."""
+
+    def observe_many(self, amounts: Sequence[float]) -> None:
+        """Count each of `amounts`."""
+        if not amounts:
+            return
+        counts: dict[int, int] = {}
+        for amount in amounts:
+            place = bisect_left(self._upper_bounds, amount)
+            counts[place] = counts.get(place, 0) + 1
+        # The library does not annotate its values.
+        self._sum.inc(sum(amounts))  # pyright: ignore[reportUnknownMemberType]
+        for place, count in counts.items():
+            self._buckets[place].inc(count)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _counter(name: str, meaning: str, *labels: str) -> Counter:
     return Counter(name, meaning, labels, registry=_REGISTRY)
 
@@ -83,8 +102,8 @@ def _gauge_of_each_process(name: str, meaning: str, *labels: str) -> Gauge:
     return Gauge(name, meaning, labels, registry=_REGISTRY, multiprocess_mode="livesum")
 
 
-def _histogram(name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(name, meaning, labels, buckets=buckets, registry=_REGISTRY)
+def _histogram(name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> BulkHistogram:
+    return BulkHistogram(name, meaning, labels, buckets=buckets, registry=_REGISTRY)
 
 
 # Contract: spooled-tenancy 13.4.

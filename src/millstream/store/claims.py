@@ -1,7 +1,7 @@
 """Claims: due jobs made ready, ready jobs leased, leases given back; each one statement over a set of rows."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from msgspec import Struct
@@ -14,12 +14,14 @@ from millstream.store.queries import load
 
 _QUERIES = load("claims")
 
-_PROMOTE = _QUERIES["promote_due_jobs"].taking("now", "after", "limit")
-_NEXT_RUN_AT = _QUERIES["next_run_at"].taking("now", "after")
-_CLAIM = _QUERIES["claim_jobs"].taking(
+_PROMOTE = _QUERIES["promote_due_jobs"].taking("now", "lookback_seconds", "limit")
+_NEXT_RUN_AT = _QUERIES["next_run_at"].taking("now", "lookback_seconds")
+_CLAIM_COLUMNS = (
     "batch_id", "now", "tenant_ids", "queues", "wants", "slot_firsts", "worker_ids", "lease_seconds", "slot_seats",
     "lease_ids",
 )  # fmt: skip
+_CLAIM = _QUERIES["claim_jobs"].taking(*_CLAIM_COLUMNS)
+_CLAIM_ONWARD = _QUERIES["claim_jobs_onward"].taking(*_CLAIM_COLUMNS, "levels", "sinces")
 _FIND_CLAIMED = _QUERIES["find_claimed_jobs"].taking("tenant_ids", "first_lease_id", "last_lease_id")
 _RELEASE = _QUERIES["release_jobs"].taking("now", "tenant_ids", "ids", "lease_ids")
 
@@ -34,17 +36,26 @@ class Promoted(Struct, frozen=True, gc=False):
 
 
 async def promote_due_jobs(
-    session: Session, *, after: datetime, limit: int, now: datetime | None
+    session: Session, *, lookback_seconds: int, limit: int, now: datetime | None
 ) -> list[Promoted]:
-    """Make up to `limit` due jobs claimable that were due later than `after`."""
-    rows = await session.many(_PROMOTE, now, after, limit)
+    """Make up to `limit` jobs claimable that became due within the last `lookback_seconds`."""
+    rows = await session.many(_PROMOTE, now, lookback_seconds, limit)
     return [Promoted(row["tenant_id"], row["id"], row["queue"], row["run_at"]) for row in rows]
 
 
-async def seconds_to_next_run(session: Session, *, after: datetime, now: datetime | None) -> float | None:
+async def seconds_to_next_run(
+    session: Session, *, lookback_seconds: int, now: datetime | None
+) -> float | None:
     """Return how many seconds from now the next waiting job is due; None if none waits."""
-    row = await session.one(_NEXT_RUN_AT, now, after)
+    row = await session.one(_NEXT_RUN_AT, now, lookback_seconds)
     return None if row is None else float(row["in_seconds"])
+
+
+class Position(Struct, frozen=True, gc=False):
+    """How far a queue is claimed: at priority `level`, only jobs that came back were created before `since`."""
+
+    level: int
+    since: datetime
 
 
 class Want(Struct, frozen=True, gc=False):
@@ -54,6 +65,7 @@ class Want(Struct, frozen=True, gc=False):
     queue: str
     jobs: int
     slot_first: int
+    position: Position | None = None
 
 
 class Seat(Struct, frozen=True, gc=False):
@@ -61,6 +73,10 @@ class Seat(Struct, frozen=True, gc=False):
 
     worker_id: str
     lease_seconds: int
+
+
+# Above every priority: all of a queue lies below it.
+_NOWHERE = Position(32_767, datetime(1970, 1, 1, tzinfo=UTC))
 
 
 async def claim_jobs(
@@ -77,8 +93,7 @@ async def claim_jobs(
 
     Slot by slot (from 1), `slot_seats` says which seat (from 1) a job there goes to, `lease_ids` under which lease, in hexadecimal digits.
     """
-    rows = await session.many(
-        _CLAIM,
+    columns = (
         batch_id,
         now,
         [want.tenant_id for want in wants],
@@ -90,6 +105,16 @@ async def claim_jobs(
         arrays.ints(slot_seats),
         arrays.joined(lease_ids),
     )
+    positions = [want.position or _NOWHERE for want in wants]
+    if any(position is not _NOWHERE for position in positions):
+        rows = await session.many(
+            _CLAIM_ONWARD,
+            *columns,
+            [position.level for position in positions],
+            [position.since for position in positions],
+        )
+    else:
+        rows = await session.many(_CLAIM, *columns)
     handed: dict[int, list[ClaimedJob]] = {seat: [] for seat in range(1, len(seats) + 1)}
     for row in sorted(rows, key=_slot_of):
         handed[slot_seats[int(row["slot"]) - 1]].append(claimed_from(row))

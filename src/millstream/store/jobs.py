@@ -1,5 +1,6 @@
 """New jobs, and changes to those that nobody works on: each one statement over a set of rows."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -13,11 +14,13 @@ from millstream.store.queries import load
 
 _QUERIES = load("jobs")
 
-_CREATE = _QUERIES["create_jobs"].taking(
+_CREATE_COLUMNS = (
     "batch_id", "now", "default_max_retries", "default_timeout_seconds", "tenant_ids", "ids", "queues", "payloads",
-    "job_types", "priorities", "max_retries", "timeouts", "run_ats", "expires_ats", "idempotency_keys", "tags",
-    "parent_job_ids", "webhooks", "webhook_secrets", "label_tenant_ids", "label_kinds", "labels",
+    "job_types", "priorities", "max_retries", "timeouts", "expires_ats", "tags", "parent_job_ids", "webhooks",
+    "webhook_secrets", "label_tenant_ids", "label_kinds", "labels",
 )  # fmt: skip
+_CREATE = _QUERIES["create_jobs"].taking(*_CREATE_COLUMNS, "run_ats", "idempotency_keys")
+_CREATE_PLAIN = _QUERIES["create_plain_jobs"].taking(*_CREATE_COLUMNS, "counted_tenant_ids", "counted_jobs")
 _TOUCH = _QUERIES["touch_jobs"].taking("now", "tenant_ids", "ids")
 _FIND_KNOWN = _QUERIES["find_known_jobs"].taking("tenant_ids", "ids")
 _CANCEL = _QUERIES["cancel_jobs"].taking("now", "tenant_ids", "ids", "error")
@@ -66,8 +69,8 @@ async def create_jobs(
 ) -> list[Created]:
     """Insert `rows` and the new `labels`; idempotency keys must differ within `rows`."""
     jobs = [row.job for row in rows]
-    records = await session.many(
-        _CREATE,
+    plain = all(job.idempotency_key is None and job.run_at is None for job in jobs)
+    head = [
         batch_id,
         now,
         defaults.max_retries,
@@ -80,9 +83,7 @@ async def create_jobs(
         arrays.ints([job.priority for job in jobs]),
         arrays.ints([job.max_retries for job in jobs]),
         arrays.ints([job.timeout_seconds for job in jobs]),
-        arrays.times([job.run_at for job in jobs]),
         arrays.times([job.expires_at for job in jobs]),
-        arrays.texts([job.idempotency_key for job in jobs]),
         arrays.texts([job.tags for job in jobs]),
         arrays.uuids([job.parent_job_id for job in jobs]),
         arrays.texts([job.completion_webhook for job in jobs]),
@@ -90,6 +91,16 @@ async def create_jobs(
         arrays.ints([label[0] for label in labels]),
         arrays.ints([label[1] for label in labels]),
         arrays.texts([label[2] for label in labels]),
+    ]
+    if plain:
+        counts = Counter([row.tenant_id for row in rows])
+        await session.run(_CREATE_PLAIN, *head, arrays.ints(list(counts)), arrays.ints(list(counts.values())))
+        return [Created(row.id, True, False) for row in rows]
+    records = await session.many(
+        _CREATE,
+        *head,
+        arrays.times([job.run_at for job in jobs]),
+        arrays.texts([job.idempotency_key for job in jobs]),
     )
     return [Created(record["id"], record["created"], record["delayed"]) for record in records]
 

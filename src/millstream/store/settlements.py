@@ -14,10 +14,10 @@ from millstream.store.queries import load
 _QUERIES = load("settlements")
 
 _COMPLETE = _QUERIES["complete_jobs"].taking(
-    "batch_id", "now", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "results"
+    "batch_id", "now", "tell", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "results"
 )
 _FAIL = _QUERIES["fail_jobs"].taking(
-    "batch_id", "now", "reap", "after", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "errors",
+    "batch_id", "now", "reap", "lookback_seconds", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "errors",
     "delays", "event_ids",
 )  # fmt: skip
 _RENEW = _QUERIES["renew_leases"].taking(
@@ -38,11 +38,11 @@ class CompleteRow(Struct, frozen=True, gc=False):
 
 
 class CompleteOutcome(Struct, frozen=True, gc=False):
-    """A completion that passed its guard: where it was in the batch, and what is known of the job."""
+    """The completions that passed their guard: where each was in the batch, how long it ran, and its queue if asked for."""
 
-    place: int
-    queue: str
-    seconds: float
+    places: Sequence[int]
+    seconds: Sequence[float]
+    queues: Sequence[str]
 
 
 class Unblocked(Struct, frozen=True, gc=False):
@@ -54,16 +54,20 @@ class Unblocked(Struct, frozen=True, gc=False):
 
 
 async def complete_jobs(
-    session: Session, rows: Sequence[CompleteRow], *, batch_id: int, now: datetime | None
-) -> tuple[list[CompleteOutcome], list[Unblocked]]:
-    """Complete `rows` (each job at most once); returns those that passed their guard, and what they unblocked."""
+    session: Session, rows: Sequence[CompleteRow], *, batch_id: int, tell: bool, now: datetime | None
+) -> tuple[CompleteOutcome, list[Unblocked]]:
+    """Complete `rows` (each job at most once); returns those that passed their guard, and what they unblocked.
+
+    With `tell` their queues are looked up too, which nobody but a listener wants to know.
+    """
     order = _key_order(rows)
     rows = [rows[place] for place in order]
     leases = [row.lease for row in rows]
-    records = await session.many(
+    record = await session.one(
         _COMPLETE,
         batch_id,
         now,
+        tell,
         arrays.ints([row.tenant_id for row in rows]),
         arrays.uuids([lease.job_id for lease in leases]),
         arrays.texts([lease.worker_id for lease in leases]),
@@ -71,16 +75,19 @@ async def complete_jobs(
         arrays.flags([lease.check_end for lease in leases]),
         arrays.texts([row.result for row in rows]),
     )
-    outcomes: list[CompleteOutcome] = []
-    unblocked: list[Unblocked] = []
-    for record in records:
-        if record["place"] is not None:
-            outcomes.append(
-                CompleteOutcome(order[int(record["place"]) - 1], record["queue"], record["seconds"])
-            )
-        else:
-            unblocked.append(Unblocked(record["tenant_id"], record["unblocked_id"], record["queue"]))
-    return outcomes, unblocked
+    if record is None or record["places"] is None:
+        return CompleteOutcome((), (), ()), []
+    places: list[int] = record["places"]
+    outcome = CompleteOutcome(
+        [order[place - 1] for place in places], record["seconds"], record["queues"] or ()
+    )
+    unblocked = zip(
+        record["unblocked_tenant_ids"] or (),
+        record["unblocked_ids"] or (),
+        record["unblocked_queues"] or (),
+        strict=True,
+    )
+    return outcome, [Unblocked(*job) for job in unblocked]
 
 
 class FailRow(Struct, frozen=True, gc=False):
@@ -112,16 +119,18 @@ async def fail_jobs(
     batch_id: int,
     now: datetime | None,
     reap: int = 0,
-    reap_after: datetime,
+    lookback_seconds: int = 0,
 ) -> list[FailOutcome]:
-    """Fail `rows` (each job at most once) and up to `reap` jobs whose lease ran out after `reap_after`."""
+    """Fail `rows` (each job at most once) and up to `reap` jobs whose lease ran out in the last
+    `lookback_seconds`.
+    """
     leases = [row.lease for row in rows]
     records = await session.many(
         _FAIL,
         batch_id,
         now,
         reap,
-        reap_after,
+        lookback_seconds,
         arrays.ints([row.tenant_id for row in rows]),
         arrays.uuids([lease.job_id for lease in leases]),
         arrays.texts([lease.worker_id for lease in leases]),

@@ -1,6 +1,6 @@
 -- How batches reach `jobs` is said in jobs.sql.
 
--- name: complete_jobs :many
+-- name: complete_jobs :one
 -- Moves running jobs whose lease still holds to jobs_done and lets their blocked children go. The rows must come in
 -- the order of their keys.
 with batch as materialized (
@@ -86,18 +86,21 @@ counted as (
     ) as b
     inner join millstream.workers as w on w.tenant_id = b.tenant_id and w.id = b.worker_id
 )
+-- One row of arrays: a row for every job would be made, sent and read one by one.
 select
-    f.place,
-    f.queue,
-    f.has_dependents,
-    extract(epoch from coalesce(:now::timestamptz, now()) - f.started_at)::float8 as seconds,
-    null::uuid as unblocked_id,
-    f.tenant_id
-from finished as f
-union all
-select null, u.queue, false, null, u.id, u.tenant_id
-from unblocked as u
-where u.state = 1;
+    f.places, f.seconds, f.queues, u.tenant_ids as unblocked_tenant_ids, u.ids as unblocked_ids, u.queues as unblocked_queues
+from (
+    select
+        array_agg(f.place) as places,
+        array_agg(extract(epoch from coalesce(:now::timestamptz, now()) - f.started_at)::float8) as seconds,
+        array_agg(f.queue) filter (where :tell::boolean) as queues
+    from finished as f
+) as f
+cross join (
+    select array_agg(u.tenant_id) as tenant_ids, array_agg(u.id) as ids, array_agg(u.queue) as queues
+    from unblocked as u
+    where u.state = 1
+) as u;
 
 -- name: fail_jobs :many
 -- Ends running attempts, reported failed or past their lease: retried while retries are left, else buried.
@@ -144,7 +147,7 @@ lapsed as materialized (
     where
         j.state = 5
         and j.lease_expires_at < coalesce(:now::timestamptz, now())
-        and j.lease_expires_at > :after::timestamptz
+        and j.lease_expires_at > coalesce(:now::timestamptz, now()) - :lookback_seconds::int * interval '1 second'
     order by j.lease_expires_at
     limit :reap::int
     for update skip locked
