@@ -60,7 +60,8 @@ def test_tier_and_names_are_nobodys_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "[]", "3", '"x"', "{}", "NaN", '{"max_queues": NaN}', "[" * 100_000, "\x00", "ä"]
+    "text",
+    ["", "{", "null", "[]", "3", '"x"', "{}", "NaN", '{"max_queues": NaN}', "[" * 100_000, "\x00", "ä"],
 )
 def test_a_text_that_is_no_object_of_limits_leaves_the_tier(text: str) -> None:
     assert plan_of("starter", text) is PLANS["starter"]

@@ -63,7 +63,9 @@ def test_the_threshold_of_a_warning_is_the_tiers(
 
 
 def test_each_resource_is_warned_of_by_the_name_that_refusals_have_for_it() -> None:
-    warnings = report_usage(plan_of("free", '{"max_workflows": 1}'), UsageCounts(**dict.fromkeys(NAMES, 1_000)))
+    warnings = report_usage(
+        plan_of("free", '{"max_workflows": 1}'), UsageCounts(**dict.fromkeys(NAMES, 1_000))
+    )
     assert [warning.resource for warning in warnings.warnings] == [
         "jobs_per_day", "active_jobs", "queues", "workers", "api_keys", "schedules", "workflows", "webhooks",
     ]  # fmt: skip

@@ -62,7 +62,10 @@ async def alive(database: Database, principal: Principal) -> int:
 
 @pytest.mark.parametrize(
     ("own", "resource"),
-    [({"max_active_jobs": 37}, "active_jobs"), ({"max_active_jobs": 10_000, "max_jobs_per_day": 37}, "jobs_per_day")],
+    [
+        ({"max_active_jobs": 37}, "active_jobs"),
+        ({"max_active_jobs": 10_000, "max_jobs_per_day": 37}, "jobs_per_day"),
+    ],
 )
 async def test_of_a_hundred_creates_on_two_processes_as_many_as_fit_succeed(
     engine: Engine, second_engine: Engine, database: Database, own: dict[str, int], resource: str
@@ -83,13 +86,12 @@ async def test_bulks_and_singles_of_many_tenants_on_two_processes_fill_every_pla
 ) -> None:
     dice = random.Random(7)
     principals = [await make_capped(engine, max_active_jobs=20 + n) for n in range(6)]
-    asked = [(principal, [JOB] * dice.choice([1, 1, 1, 2, 5, 9])) for principal in principals for _ in range(40)]
+    asked = [
+        (principal, [JOB] * dice.choice([1, 1, 1, 2, 5, 9])) for principal in principals for _ in range(40)
+    ]
     dice.shuffle(asked)
     answers = await asyncio.gather(
-        *(
-            attempt(dice.choice([engine, second_engine]), principal, jobs)
-            for principal, jobs in asked
-        )
+        *(attempt(dice.choice([engine, second_engine]), principal, jobs) for principal, jobs in asked)
     )
     for principal in principals:
         mine = [
@@ -115,7 +117,9 @@ async def test_dead_letters_and_new_jobs_compete_for_the_same_room(
 
     async def revive(job_id: UUID) -> int:
         try:
-            revived = await second_engine.jobs.retry_dead(principal, DeadSelection(job_ids=(job_id,), limit=1))
+            revived = await second_engine.jobs.retry_dead(
+                principal, DeadSelection(job_ids=(job_id,), limit=1)
+            )
         except QuotaExceeded as error:
             assert (error.resource, error.current, error.limit) == ("active_jobs", 10, 10)  # noqa: PT017 - only some of them are refused
             return 0
@@ -158,7 +162,8 @@ async def test_concurrent_creates_of_a_tenant_share_a_transaction(engine: Engine
     await asyncio.gather(*(attempt(engine, principal, [JOB]) for _ in range(200)))
     async with database.session() as session:
         rows = await session.many(
-            "select amount from millstream.counter_deltas where tenant_id = $1 and kind = 1", principal.tenant_id
+            "select amount from millstream.counter_deltas where tenant_id = $1 and kind = 1",
+            principal.tenant_id,
         )
     # The deltas of the day: one for each transaction.
     assert sum(row["amount"] for row in rows) == 200
@@ -249,9 +254,7 @@ async def test_a_tenant_that_is_gone_creates_nothing(engine: Engine, database: D
     assert await alive(database, principal) == 0
 
 
-async def test_more_than_may_wait_is_refused_at_once(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_than_may_wait_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_QUEUE_ROWS_MAX", 8)
     principal = await make_capped(engine)
     answers = await asyncio.gather(*(attempt(engine, principal, [JOB]) for _ in range(12)))

@@ -79,7 +79,9 @@ async def test_capped_creates_whose_transaction_was_cut_short_did_nothing_and_sa
     capped = replace(work.principal, plan=plan_of("free", '{"max_active_jobs": 12}'))
     line.lose_answer_to = MARK.encode()
     jobs = [NewJob(queue="q", payload=f'"{MARK}{number}"') for number in range(10)]
-    answers = await asyncio.gather(*(far.engine.jobs.enqueue(capped, job) for job in jobs), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(far.engine.jobs.enqueue(capped, job) for job in jobs), return_exceptions=True
+    )
     assert line.cuts == 1
     # The insert's answer was lost, and before the commit its transaction with it.
     assert {type(answer) for answer in answers} == {OutcomeUnknown}

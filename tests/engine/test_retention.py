@@ -69,7 +69,9 @@ async def of_plan(work: Work, tier: str, custom_limits: str | None = None) -> Wo
     principal = await make_principal(work.engine, plan_tier=tier)
     async with work.engine.context.database.session() as session:
         await session.run(
-            "update millstream.tenants set custom_limits = $2 where id = $1", principal.tenant_id, custom_limits
+            "update millstream.tenants set custom_limits = $2 where id = $1",
+            principal.tenant_id,
+            custom_limits,
         )
     return Work(work.engine, principal, work.clock)
 
@@ -140,7 +142,9 @@ async def test_a_plan_that_shrinks_shortens_retention_from_the_next_step_on(work
     work.clock.advance(5 * DAY)
     assert await work.engine.upkeep.prune() == 0
     async with work.engine.context.database.session() as session:
-        await session.run("update millstream.tenants set plan_tier = 'free' where id = $1", mine.principal.tenant_id)
+        await session.run(
+            "update millstream.tenants set plan_tier = 'free' where id = $1", mine.principal.tenant_id
+        )
     assert await work.engine.upkeep.prune() == 1
     assert not await is_kept(mine, job_id)
 

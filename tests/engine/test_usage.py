@@ -25,11 +25,7 @@ async def free(work: Work) -> Work:
 
 async def currents(work: Work) -> dict[str, int]:
     items = (await work.engine.usage.report(work.principal)).items
-    return {
-        name: item.current
-        for name in items.__struct_fields__
-        if (item := getattr(items, name)).current
-    }
+    return {name: item.current for name in items.__struct_fields__ if (item := getattr(items, name)).current}
 
 
 async def reset(work: Work) -> None:

@@ -138,7 +138,9 @@ def plans_table() -> str:
         f"| `{name}` | " + " | ".join(_shown(name, plan) for plan in PLANS.values()) + " |"
         for name in LIMIT_NAMES
     ]
-    rows.append("| usage warning from | " + " | ".join(f"{p.warning_percent} %" for p in PLANS.values()) + " |")
+    rows.append(
+        "| usage warning from | " + " | ".join(f"{p.warning_percent} %" for p in PLANS.values()) + " |"
+    )
     return "\n".join(rows) + "\n"
 
 

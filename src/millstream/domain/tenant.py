@@ -6,9 +6,19 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from millstream.domain.plan import PLANS as PLANS
-from millstream.domain.plan import Plan as Plan
-from millstream.domain.plan import plan_of as plan_of
+from millstream.domain.plan import PLANS, Plan, plan_of
+
+# Plans are found here too, where they have been before.
+__all__ = [
+    "PLANS",
+    "RESERVED_SLUGS",
+    "IssuedKey",
+    "Plan",
+    "Principal",
+    "Tenant",
+    "is_valid_slug",
+    "plan_of",
+]
 
 RESERVED_SLUGS = frozenset(
     "admin api app auth dashboard docs help internal login logout metrics root settings signup status support system "

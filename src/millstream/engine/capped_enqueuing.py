@@ -169,9 +169,7 @@ class CappedEnqueuing:
     async def _decide(self, tenant_id: int, requests: list[_Request]) -> None:
         size = sum(request.size_bytes for request in requests)
         try:
-            outcomes = (
-                await self._batcher.submit_one(tenant_id, _Turn(tenant_id, requests), size)
-            ).outcomes
+            outcomes = (await self._batcher.submit_one(tenant_id, _Turn(tenant_id, requests), size)).outcomes
         except PoisonRow as error:
             if len(requests) > 1:
                 for request in requests:

@@ -90,7 +90,10 @@ class Upkeep:
                 )
                 pruned += await upkeep.prune_job_events(
                     session,
-                    [(tenant_id, _days_before(now, plan.history_retention_days)) for tenant_id, plan in plans],
+                    [
+                        (tenant_id, _days_before(now, plan.history_retention_days))
+                        for tenant_id, plan in plans
+                    ],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
             after = tenants[-1].id

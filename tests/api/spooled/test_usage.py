@@ -12,16 +12,36 @@ import pytest
 
 from millstream.domain.plan import LIMIT_NAMES, PLANS
 from millstream.store.installation import direct_session
-from tests.api.spooled.wire import UNKNOWN_ID, Api, JsonObject, LiveServer, LiveTenant, a_queue, answered, refused
+from tests.api.spooled.wire import (
+    UNKNOWN_ID,
+    Api,
+    JsonObject,
+    LiveServer,
+    LiveTenant,
+    a_queue,
+    answered,
+    refused,
+)
 
-RESOURCES = ["jobs_today", "active_jobs", "queues", "workers", "api_keys", "schedules", "workflows", "webhooks"]
+RESOURCES = [
+    "jobs_today",
+    "active_jobs",
+    "queues",
+    "workers",
+    "api_keys",
+    "schedules",
+    "workflows",
+    "webhooks",
+]
 Make = Callable[..., LiveTenant]
 
 
 async def _store(server: LiveServer, organization_id: str, custom_limits: str) -> None:
     async with direct_session(server.dsn) as session:
         await session.run(
-            "update millstream.tenants set custom_limits = $2 where public_id = $1", organization_id, custom_limits
+            "update millstream.tenants set custom_limits = $2 where public_id = $1",
+            organization_id,
+            custom_limits,
         )
 
 

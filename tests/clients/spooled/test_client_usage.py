@@ -17,7 +17,9 @@ async def test_a_report_of_the_top_plan_has_no_limits(own_client: AsyncSpooledCl
     assert report.limits.max_payload_size_bytes == 5_242_880
 
 
-async def test_a_report_of_the_free_plan_warns_before_the_quota_refuses(free_client: AsyncSpooledClient) -> None:
+async def test_a_report_of_the_free_plan_warns_before_the_quota_refuses(
+    free_client: AsyncSpooledClient,
+) -> None:
     for _ in range(9):
         await free_client.jobs.create({"queue_name": "q", "payload": {}})
     report = await free_client.organizations.get_usage()
@@ -42,9 +44,7 @@ async def test_a_report_of_the_free_plan_warns_before_the_quota_refuses(free_cli
 async def test_a_dead_letter_without_room_stays_where_it_is(free_client: AsyncSpooledClient) -> None:
     await free_client.jobs.create({"queue_name": "dead", "payload": {}, "max_retries": 0})
     claimed = (await free_client.jobs.claim({"queue_name": "dead", "worker_id": "w"})).jobs[0]
-    await free_client.jobs.fail(
-        claimed.id, {"worker_id": "w", "lease_id": claimed.lease_id, "error": "e"}
-    )
+    await free_client.jobs.fail(claimed.id, {"worker_id": "w", "lease_id": claimed.lease_id, "error": "e"})
     await free_client.jobs.bulk_enqueue({"queue_name": "q", "jobs": [{"payload": n} for n in range(10)]})
     with pytest.raises(QuotaExceededError) as caught:
         await free_client.jobs.dlq.retry({"queue_name": "dead"})
