@@ -51,6 +51,12 @@ async def attempt(engine: Engine, principal: Principal, jobs: Sequence[NewJob]) 
     return sum(isinstance(answer, Enqueued) and answer.created for answer in answers)
 
 
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let three requests be a turn, so that many transactions of both processes compete."""
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 3 * limits.BATCH_BYTES_MAX // limits.BATCH_CREATES_MAX)
+
+
 async def alive(database: Database, principal: Principal) -> int:
     async with database.session() as session:
         row = await session.one(
@@ -60,6 +66,7 @@ async def alive(database: Database, principal: Principal) -> int:
     return int(row["jobs"])
 
 
+@pytest.mark.usefixtures("short_turns")
 @pytest.mark.parametrize(
     ("own", "resource"),
     [
@@ -81,11 +88,19 @@ async def test_of_a_hundred_creates_on_two_processes_as_many_as_fit_succeed(
     assert await alive(database, principal) == 37
 
 
+@pytest.mark.usefixtures("short_turns")
 async def test_bulks_and_singles_of_many_tenants_on_two_processes_fill_every_plan_to_the_job(
     engine: Engine, second_engine: Engine, database: Database
 ) -> None:
     dice = random.Random(7)
-    principals = [await make_capped(engine, max_active_jobs=20 + n) for n in range(6)]
+    # Every other one by the day.
+    room = range(20, 26)
+    principals = [
+        await make_capped(
+            engine, max_active_jobs=5_000 if n % 2 else n, max_jobs_per_day=n if n % 2 else 5_000
+        )
+        for n in room
+    ]
     asked = [
         (principal, [JOB] * dice.choice([1, 1, 1, 2, 5, 9])) for principal in principals for _ in range(40)
     ]
@@ -93,7 +108,7 @@ async def test_bulks_and_singles_of_many_tenants_on_two_processes_fill_every_pla
     answers = await asyncio.gather(
         *(attempt(dice.choice([engine, second_engine]), principal, jobs) for principal, jobs in asked)
     )
-    for principal in principals:
+    for principal, fitting in zip(principals, room, strict=True):
         mine = [
             (len(jobs), answer)
             for (owner, jobs), answer in zip(asked, answers, strict=True)
@@ -102,12 +117,16 @@ async def test_bulks_and_singles_of_many_tenants_on_two_processes_fill_every_pla
         created = sum(answer for _, answer in mine if isinstance(answer, int))
         # Whole or not at all; and since single jobs were asked for to the end, there is no room left.
         assert all(answer == size for size, answer in mine if isinstance(answer, int))
-        assert created == principal.plan.max_active_jobs == await alive(database, principal)
+        assert created == fitting == await alive(database, principal)
         for size, answer in mine:
             if isinstance(answer, QuotaExceeded):
+                assert (answer.resource, answer.limit) == (
+                    ("jobs_per_day" if fitting % 2 else "active_jobs"), fitting,
+                )  # fmt: skip
                 assert answer.current + size > answer.limit
 
 
+@pytest.mark.usefixtures("short_turns")
 async def test_dead_letters_and_new_jobs_compete_for_the_same_room(
     engine: Engine, second_engine: Engine, work: Work, database: Database
 ) -> None:
