@@ -441,20 +441,14 @@ async def test_usage_is_counted_from_the_keys_of_the_tenant(filled: Database) ->
 async def test_pruning_looks_at_what_is_past_retention_only(
     filled: Database, name: str, table: str, bounds: str
 ) -> None:
-    tenants = array(list(range(1, TENANTS + 1)), "int")
-    none = await run_and_undo(
-        filled,
-        name,
-        tenant_ids=tenants,
-        limit="50",
-        **{bounds: f"array_fill(now() - interval '90 days', array[{TENANTS}])"},
-    )
+    rows = {"tenant_ids": array(list(range(1, TENANTS + 1)), "int"), "limit": "50"}
+    nothing = {bounds: f"array_fill(now() - interval '90 days', array[{TENANTS}])"}
+    none = await run_and_undo(filled, name, **rows, **nothing)
     assert all(index.endswith("_pkey") for index in none.indexes_of(table))
     # The filled history has random ids, of which a few look old.
     assert none.rows_of(table) <= (50 if table == "job_events" else 0)
-    some = await run_and_undo(
-        filled, name, tenant_ids=tenants, limit="50", **{bounds: f"array_fill(now(), array[{TENANTS}])"}
-    )
+    everything = {bounds: f"array_fill(now(), array[{TENANTS}])"}
+    some = await run_and_undo(filled, name, **rows, **everything)
     # Those that go, each of them once more to be deleted, and the heads of the sorted partitions.
     assert some.rows_of(table) <= 100 + len(some.touched(table))
 
