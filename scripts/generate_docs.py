@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from millstream.config.settings_table import settings_markdown
+from millstream.domain.plan import plans_table
 from millstream.domain.problems import problems_table
 from millstream.observe.metrics import render_metrics
 
@@ -63,6 +64,7 @@ def metrics_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics_table,
+    "plans": plans_table,
     "problems": problems_table,
     "settings": settings_markdown,
 }

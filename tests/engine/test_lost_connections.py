@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from millstream.domain.clock import SteeredClock
 from millstream.domain.errors import OutcomeUnknown
 from millstream.domain.job import Enqueued, JobEventKind, JobState, NewJob
+from millstream.domain.plan import plan_of
 from millstream.domain.tenant import Principal
 from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation
@@ -69,6 +71,41 @@ async def test_a_create_that_never_reached_the_database_is_not_run_again(
     # The engine works again by itself.
     job_id = await far.enqueue()
     assert await work.state(job_id) is JobState.READY
+
+
+async def test_capped_creates_whose_transaction_was_cut_short_did_nothing_and_say_so(
+    work: Work, far: Work, line: Line
+) -> None:
+    capped = replace(work.principal, plan=plan_of("free", '{"max_active_jobs": 12}'))
+    line.lose_answer_to = MARK.encode()
+    jobs = [NewJob(queue="q", payload=f'"{MARK}{number}"') for number in range(10)]
+    answers = await asyncio.gather(
+        *(far.engine.jobs.enqueue(capped, job) for job in jobs), return_exceptions=True
+    )
+    assert line.cuts == 1
+    # The insert's answer was lost, and before the commit its transaction with it.
+    assert {type(answer) for answer in answers} == {OutcomeUnknown}
+    assert sum((await work.engine.jobs.counts(work.principal)).values()) == 0
+    assert isinstance(await far.engine.jobs.enqueue(capped, jobs[0]), Enqueued)
+
+
+async def test_capped_creates_whose_commit_was_lost_are_answered_as_created(
+    work: Work, far: Work, line: Line
+) -> None:
+    capped = replace(work.principal, plan=plan_of("free"))
+    line.lose_answer_to = b"commit"
+    answers = await asyncio.gather(
+        *(far.engine.jobs.enqueue(capped, NewJob(queue="q", payload="1")) for _ in range(12)),
+        return_exceptions=True,
+    )
+    assert line.cuts == 1
+    created = [answer for answer in answers if isinstance(answer, Enqueued)]
+    assert len({answer.id for answer in created}) == 10
+    for answer in created:
+        assert await work.state(answer.id) is JobState.READY
+    assert sum((await work.engine.jobs.counts(work.principal)).values()) == 10
+    # Nobody can tell a refusal from what never got there.
+    assert [type(answer) for answer in answers if not isinstance(answer, Enqueued)] == [OutcomeUnknown] * 2
 
 
 async def test_a_completion_whose_answer_was_lost_is_answered_as_done(

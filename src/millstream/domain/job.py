@@ -68,7 +68,10 @@ class Enqueued(Struct, frozen=True, gc=False):
 
 
 class Job(Struct, frozen=True, kw_only=True, gc=False):
-    """A job as it stands, in any state. `payload`, `result` and `tags` are JSON texts."""
+    """A job as it stands, in any state. `payload`, `result` and `tags` are JSON texts.
+
+    `finished_at` is when it was completed or cancelled, `completed_at` when it was completed.
+    """
 
     id: UUID
     queue: str
@@ -84,6 +87,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     run_at: datetime | None
     started_at: datetime | None
     completed_at: datetime | None
+    finished_at: datetime | None
     expires_at: datetime | None
     priority: int
     tags: str | None

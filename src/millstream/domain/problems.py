@@ -25,7 +25,7 @@ from millstream.domain.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from millstream.domain.tenant import plan_of
+from millstream.domain.plan import plan_of
 
 
 class Problem(Struct, frozen=True, kw_only=True):

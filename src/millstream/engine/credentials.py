@@ -11,7 +11,8 @@ import bcrypt
 from msgspec import Struct
 
 from millstream.domain.errors import AuthenticationFailed
-from millstream.domain.tenant import Principal, plan_of
+from millstream.domain.plan import plan_of
+from millstream.domain.tenant import Principal
 from millstream.engine.context import Context
 from millstream.store import tenants
 from millstream.store.tenants import StoredKey
@@ -149,6 +150,6 @@ def _principal_of(key: StoredKey) -> Principal:
         tenant_id=key.tenant_id,
         organization_id=key.public_id,
         api_key_id=UUID(int=key.id.int),
-        plan=plan_of(key.plan_tier),
+        plan=plan_of(key.plan_tier, key.custom_limits),
         queues=None if unrestricted else frozenset(key.queues),
     )

@@ -15,6 +15,7 @@ from millstream.engine.queues import Queues
 from millstream.engine.settlements import Settling
 from millstream.engine.tenants import Tenants
 from millstream.engine.upkeep import Direct, Upkeep
+from millstream.engine.usage import Usage
 from millstream.engine.workers import Workers
 from millstream.store import tenants
 from millstream.store.database import Database
@@ -51,6 +52,7 @@ class Engine:
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
+        self.usage = Usage(context)
         self.credentials = Credentials(context, pepper=pepper)
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)

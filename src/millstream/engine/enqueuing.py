@@ -1,6 +1,5 @@
 """Enqueueing: new jobs, idempotency keys and the caps of a plan."""
 
-import secrets
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -13,21 +12,20 @@ from millstream.domain.errors import (
     MillstreamError,
     OutcomeUnknown,
     PayloadTooLarge,
-    QuotaExceeded,
     Unavailable,
 )
 from millstream.domain.job import Enqueued, NewJob
-from millstream.domain.tenant import Plan, Principal
+from millstream.domain.plan import Plan
+from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
+from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating, is_capped
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
-from millstream.store import batches, jobs, quotas
+from millstream.store import batches, jobs
 from millstream.store.database import Session
 from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
 
 KNOWN_LABELS_MAX = 100_000
-# What a row weighs in a batch besides its payload.
-ROW_BYTES = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +60,16 @@ class Enqueuing:
             lanes=lanes,
             rows_max=limits.BATCH_CREATES_MAX,
         )
+        self._capped = CappedEnqueuing(
+            context,
+            Creating(self._new_labels, self._insert, self._announce, self._touch_hits, self._recover),
+            observe=context.observe_batch("create_capped"),
+        )
+
+    async def close(self) -> None:
+        """Answer what was asked, then stop."""
+        await self._capped.close()
+        await self.batcher.close()
 
     async def enqueue(self, principal: Principal, job: NewJob) -> Enqueued:
         """Create `job`, or find the one that holds its idempotency key. Contract: spooled-jobs 3.1.
@@ -74,7 +82,7 @@ class Enqueuing:
             await self._check_parent(principal.tenant_id, job.parent_job_id)
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
         if is_capped(principal.plan):
-            created = (await self._create_capped(principal, [row]))[0]
+            created = (await self._capped.create(principal, (row,)))[0]
         else:
             created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
         return Enqueued(created.id, created.created)
@@ -99,7 +107,7 @@ class Enqueuing:
                 continue
             fitting.append(CreateRow(principal.tenant_id, self._context.ids.next(), job))
         if is_capped(principal.plan):
-            created: Sequence[Created | MillstreamError] = await self._create_capped(principal, fitting)
+            created: Sequence[Created | MillstreamError] = await self._capped.create(principal, fitting)
         else:
             size = sum(len(row.job.payload) + ROW_BYTES for row in fitting)
             created = await self.batcher.submit(principal.tenant_id, fitting, size)
@@ -117,8 +125,12 @@ class Enqueuing:
         if len(job.payload) * 4 > limit:
             size = len(job.payload.encode())
             if size > limit:
+                # Another plan helps only where it is the plan that decides, not this server.
                 raise PayloadTooLarge(
-                    f"payload is larger than {limit} bytes", current=size, limit=limit, plan=plan.tier
+                    f"payload is larger than {limit} bytes",
+                    current=size,
+                    limit=limit,
+                    plan=plan.tier if limit == plan.max_payload_size_bytes else None,
                 )
 
     async def _check_parent(self, tenant_id: int, parent_job_id: UUID) -> None:
@@ -206,43 +218,6 @@ class Enqueuing:
             await batches.lock_batch(session, batch_id)
             known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])
         return [Created(row.id, True, False) if row.id in known else OutcomeUnknown() for row in rows]
-
-    # Tenants whose plan caps jobs
-
-    async def _create_capped(self, principal: Principal, rows: Sequence[CreateRow]) -> list[Created]:
-        """Create `rows` under the lock of the tenant's row, if the plan has room for all that are new."""
-        if not rows:
-            return []
-        firsts, places = _collapse(rows)
-        labels = self._new_labels(firsts)
-        plan = principal.plan
-        async with self._context.database.transaction() as session:
-            await quotas.lock_tenant(session, principal.tenant_id)
-            keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
-            known = await quotas.find_known_keys(session, principal.tenant_id, keys) if keys else set[str]()
-            adding = sum(row.job.idempotency_key not in known for row in firsts)
-            if adding:
-                usage = await quotas.count_job_usage(
-                    session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
-                )
-                check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
-                check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
-            created = await self._insert(session, firsts, labels, secrets.randbits(63))
-        answers = _spread(created, places)
-        self._announce(firsts, created, labels)
-        await self._touch_hits(rows, answers)
-        return answers
-
-
-def is_capped(plan: Plan) -> bool:
-    """Tell whether the plan limits how many jobs may be created or be active."""
-    return plan.max_jobs_per_day is not None or plan.max_active_jobs is not None
-
-
-def check_room(resource: str, current: int, adding: int, limit: int | None, plan: Plan) -> None:
-    """Raise QuotaExceeded unless `adding` fits beside `current`."""
-    if limit is not None and current + adding > limit:
-        raise QuotaExceeded(resource, current=current, limit=limit, plan=plan.tier)
 
 
 def _collapse(rows: Sequence[CreateRow]) -> tuple[list[CreateRow], list[tuple[int, bool]]]:

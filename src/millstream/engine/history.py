@@ -17,13 +17,12 @@ def history_of(job: Job, rows: Sequence[EventRow]) -> list[JobEvent]:
     # A job without a lease was not claimed, or its attempt has ended: the event of the end tells of the claim.
     if job.started_at is not None and job.lease_id is not None:
         events.append(_claimed(job.id, job.lease_id, job.started_at, job.worker_id))
-    if job.state is JobState.COMPLETED:
-        finished_at = job.completed_at or job.updated_at
-        events.append(_derived(job, JobEventKind.COMPLETED, "completed", finished_at, job.worker_id))
-    elif job.state is JobState.CANCELLED:
-        events.append(
-            _derived(job, JobEventKind.CANCELLED, "cancelled", job.updated_at, error=job.last_error)
-        )
+    if job.finished_at is not None:
+        if job.state is JobState.COMPLETED:
+            end = _derived(job, JobEventKind.COMPLETED, "completed", job.finished_at, job.worker_id)
+        else:
+            end = _derived(job, JobEventKind.CANCELLED, "cancelled", job.finished_at, error=job.last_error)
+        events.append(end)
     return events
 
 

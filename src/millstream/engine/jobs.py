@@ -17,9 +17,10 @@ from millstream.domain.job import (
     Revived,
 )
 from millstream.domain.tenant import Principal
+from millstream.engine.capped_enqueuing import check_room
 from millstream.engine.claims import Claiming
 from millstream.engine.context import Context, check_queue
-from millstream.engine.enqueuing import Enqueuing, check_room
+from millstream.engine.enqueuing import Enqueuing
 from millstream.engine.events import EventKind
 from millstream.engine.history import history_of
 from millstream.engine.settlements import Settling
@@ -143,9 +144,9 @@ class Jobs:
             if plan.max_active_jobs is not None:
                 await quotas.lock_tenant(session, principal.tenant_id)
                 usage = await quotas.count_job_usage(
-                    session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
+                    session, [(principal.tenant_id, plan.max_active_jobs)], now=self._context.now()
                 )
-                active = usage.active
+                active = usage[principal.tenant_id].active
             revived = await dead_letters.retry_dead_jobs(
                 session, principal.tenant_id, chosen, restart=True, now=self._context.now()
             )
@@ -173,7 +174,7 @@ class Jobs:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self._claiming.close()
-        await self._enqueuing.batcher.close()
+        await self._enqueuing.close()
         await self._settling.close()
 
     def _tell_cancelled(self, cancelled: Sequence[tuple[int, UUID, str]]) -> None:

@@ -105,6 +105,6 @@ class Queues:
             now=self._context.now(),
         )
         if queue is None:
-            limit = queues_max or 0
-            raise QuotaExceeded("queues", current=limit, limit=limit, plan=principal.plan.tier)
+            current = await quotas.count_queues(session, principal.tenant_id)
+            raise QuotaExceeded("queues", current=current, limit=queues_max or 0, plan=principal.plan.tier)
         return queue

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.errors import PoisonRow
-from millstream.domain.tenant import plan_of
+from millstream.domain.plan import plan_of
 from millstream.engine.context import Context
 from millstream.store import job_reads, upkeep, workers
 from millstream.store.database import Session
@@ -26,6 +26,8 @@ OLD_TRANSACTION_SECONDS = 60
 # Jobs of the week before still finish now and then.
 PARTITION_KEPT = timedelta(weeks=1)
 DEAD_TUPLES_MAX = 50_000
+# No job is older: ids count their time from the day before.
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 Direct = Callable[[], AbstractAsyncContextManager[Session]]
 
@@ -67,32 +69,34 @@ class Upkeep:
             return await upkeep.fold_counters(session, limit=FOLDED_ROWS_MAX)
 
     async def prune(self) -> int:
-        """Delete a batch of finished jobs and history past their plans' retention; returns how many rows."""
+        """Delete finished jobs and history past their plans' retention; returns how many rows.
+
+        One step deletes a bounded batch for each page of tenants: after a full one there may be more to do.
+        Contract: spooled-tenancy 16.
+        """
         pruned = 0
         after = 0
         while True:
             async with self._context.database.transaction() as session:
                 now = await upkeep.get_database_time(session, self._context.now())
-                plans = await upkeep.list_tenant_plans(session, after=after, limit=TENANTS_PER_PAGE)
-                if not plans:
+                tenants = await upkeep.list_tenant_plans(session, after=after, limit=TENANTS_PER_PAGE)
+                if not tenants:
                     return pruned
+                plans = [(tenant.id, plan_of(tenant.plan_tier, tenant.custom_limits)) for tenant in tenants]
                 pruned += await upkeep.prune_done_jobs(
                     session,
-                    [
-                        (plan.id, _days_before(now, plan_of(plan.plan_tier).job_retention_days))
-                        for plan in plans
-                    ],
+                    [(tenant_id, _days_before(now, plan.job_retention_days)) for tenant_id, plan in plans],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
                 pruned += await upkeep.prune_job_events(
                     session,
                     [
-                        (plan.id, _days_before(now, plan_of(plan.plan_tier).history_retention_days))
-                        for plan in plans
+                        (tenant_id, _days_before(now, plan.history_retention_days))
+                        for tenant_id, plan in plans
                     ],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
-            after = plans[-1].id
+            after = tenants[-1].id
 
     async def add_partitions(self) -> int:
         """Make the partitions of finished jobs for the weeks to come; returns how many were missing.
@@ -153,4 +157,5 @@ class Upkeep:
 
 
 def _days_before(now: datetime, days: int) -> datetime:
-    return now - timedelta(days=days)
+    # A tenant's own limit may reach back further than calendars and the times in ids do.
+    return now - timedelta(days=days) if days < (now - EARLIEST).days else EARLIEST

@@ -206,12 +206,16 @@ class Database:
             await self._pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Session]:
-        """Lend a connection within a transaction that waits seconds, not moments, for a lock."""
+    async def transaction(self, *, patiently: bool = True) -> AsyncGenerator[Session]:
+        """Lend a connection within a transaction that waits seconds, not moments, for a lock.
+
+        With `patiently` off it has the session defaults, as a batch of several statements wants them.
+        """
         async with self.session() as session:
             await session.run("begin")
             try:
-                await session.one(_PATIENTLY, f"{PATIENT_LOCK_SECONDS}s")
+                if patiently:
+                    await session.one(_PATIENTLY, f"{PATIENT_LOCK_SECONDS}s")
                 yield session
             except BaseException:
                 await _roll_back(session)

@@ -22,6 +22,7 @@ def job_from(row: Row) -> Job:
         started_at=row["started_at"],
         # A cancelled job has ended, but never completed.
         completed_at=row["finished_at"] if row["state"] == JobState.COMPLETED else None,
+        finished_at=row["finished_at"],
         expires_at=row["expires_at"],
         priority=row["priority"],
         tags=row["tags"],

@@ -44,11 +44,15 @@ class TenantPlan(Struct, frozen=True):
 
     id: int
     plan_tier: str
+    custom_limits: str | None
 
 
 async def list_tenant_plans(session: Session, *, after: int, limit: int) -> list[TenantPlan]:
     """Return tenants by id, those above `after`."""
-    return [TenantPlan(row["id"], row["plan_tier"]) for row in await session.many(_PLANS, after, limit)]
+    return [
+        TenantPlan(row["id"], row["plan_tier"], row["custom_limits"])
+        for row in await session.many(_PLANS, after, limit)
+    ]
 
 
 async def prune_done_jobs(session: Session, bounds: Sequence[tuple[int, datetime]], *, limit: int) -> int:

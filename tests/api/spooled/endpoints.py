@@ -164,6 +164,8 @@ WITHOUT_BODY = [
     Endpoint("DELETE", "/queues/table-queue-unknown"),
     Endpoint("GET", "/workers"),
     Endpoint("GET", "/workers/table-worker-unknown"),
+    Endpoint("GET", "/organizations/usage"),
+    Endpoint("GET", f"/organizations/{UNKNOWN_ID}/usage"),
     Endpoint("POST", "/workers/table-worker-unknown/deregister"),
     Endpoint("DELETE", "/workers/table-worker-unknown"),
 ]

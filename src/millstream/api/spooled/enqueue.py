@@ -167,12 +167,15 @@ class EnqueueEndpoints:
         size = size_bytes(payload)
         limit = self._settings.payload_bytes_max
         if size > limit:
-            raise PayloadTooLarge(
-                f"The payload is larger than {limit} bytes",
-                current=size,
-                limit=limit,
-                plan=None if principal is None else principal.plan.tier,
-            )
+            plan = None if principal is None else principal.plan
+            if plan is not None and plan.max_payload_size_bytes <= limit:
+                raise PayloadTooLarge(
+                    f"The payload is larger than {plan.max_payload_size_bytes} bytes",
+                    current=size,
+                    limit=plan.max_payload_size_bytes,
+                    plan=plan.tier,
+                )
+            raise PayloadTooLarge(f"The payload is larger than {limit} bytes", current=size, limit=limit)
         return str(payload, "utf-8")
 
 

@@ -15,8 +15,8 @@ from millstream.domain.errors import (
     RateLimited,
     Unavailable,
 )
+from millstream.domain.plan import plan_of
 from millstream.domain.problems import message_of, problem_of
-from millstream.domain.tenant import plan_of
 
 _RETRY_UNAVAILABLE = (b"retry-after", b"1")
 _FEATURES_FROM_TIER = "starter"

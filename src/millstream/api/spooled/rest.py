@@ -13,6 +13,7 @@ from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
+from millstream.api.spooled.usage import UsageEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
 from millstream.engine.engine import Engine
 
@@ -42,4 +43,5 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
+        *UsageEndpoints(engine).endpoints(),
     ]
