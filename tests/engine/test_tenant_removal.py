@@ -67,7 +67,9 @@ async def test_no_table_keeps_a_row_of_a_removed_tenant(
     others = await rows_of(database_dsn, work.principal.tenant_id)
     before = await rows_of(database_dsn, tenant.id)
     # jobs_done is filled through one of its partitions.
-    assert {name for name, count in before.items() if not count and not name.startswith("jobs_done_")} == set()
+    assert {
+        name for name, count in before.items() if not count and not name.startswith("jobs_done_")
+    } == set()
 
     await engine.admin.delete(tenant.public_id, hard=True)
 
@@ -159,4 +161,3 @@ async def test_a_tenant_deletes_itself_only_when_nothing_of_it_is_active(
     await engine.tenants.delete(work.principal, tenant.public_id)
     with pytest.raises(AuthenticationFailed):
         await engine.credentials.authenticate(key.secret)
-
