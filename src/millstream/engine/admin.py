@@ -66,6 +66,10 @@ class Admin:
 
         Raises NotFound, InvalidField when the key would have expired already.
         """
+        async with self._context.database.session() as session:
+            # Before the hash, which takes its time.
+            if await tenants.find_tenant(session, organization_id) is None:
+                raise NotFound
         made = await make_key(self._pepper, live=self._live_keys)
         async with self._context.database.transaction() as session:
             stored = await admin.create_admin_key(
