@@ -18,7 +18,7 @@ from millstream.store.database import Row, Session
 from millstream.store.queries import load
 
 _QUERIES = load("admin")
-_LIST = _QUERIES["list_all_tenants"].taking("now", "plan_tier", "search", "order", "limit", "offset")
+_LIST = _QUERIES["list_all_tenants"].taking("now", "plan_tier", "search", "ordering", "limit", "offset")
 _USAGE = _QUERIES["get_tenant_usage"].taking("now", "tenant_id")
 _DELETE_SOFTLY = _QUERIES["delete_tenant_softly"].taking("now", "public_id")
 _CREATE_KEY = _QUERIES["create_admin_key"].taking(

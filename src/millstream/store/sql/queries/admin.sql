@@ -18,11 +18,11 @@ page as materialized (
         m.*,
         row_number() over (
             order by
-                case :order::text when 'name asc' then m.name when 'slug asc' then m.slug when 'plan_tier asc' then m.plan_tier end,
-                case :order::text when 'name desc' then m.name when 'slug desc' then m.slug when 'plan_tier desc' then m.plan_tier end desc,
-                case :order::text when 'created_at asc' then m.created_at when 'updated_at asc' then m.updated_at end,
-                case :order::text when 'created_at desc' then m.created_at when 'updated_at desc' then m.updated_at end desc,
-                case when :order::text like '% asc' then m.id else -m.id end
+                case :ordering::text when 'name asc' then m.name when 'slug asc' then m.slug when 'plan_tier asc' then m.plan_tier end,
+                case :ordering::text when 'name desc' then m.name when 'slug desc' then m.slug when 'plan_tier desc' then m.plan_tier end desc,
+                case :ordering::text when 'created_at asc' then m.created_at when 'updated_at asc' then m.updated_at end,
+                case :ordering::text when 'created_at desc' then m.created_at when 'updated_at desc' then m.updated_at end desc,
+                case when :ordering::text like '% asc' then m.id else -m.id end
         ) as place
     from matching as m
     order by place
@@ -181,7 +181,7 @@ order by tenants desc, t.plan_tier;
 -- Counts over all tenants what the administrator's overview shows.
 select
     t.tenants, t.active_tenants, t.created_today, t.created_this_week, j.pending, j.scheduled, j.processing,
-    (select count(*) from millstream.jobs_dead as d) as dead,
+    (select count(*) from millstream.jobs_dead) as dead,
     (
         select count(*) from millstream.jobs_done as d
         where d.state = 7 and d.finished_at > coalesce(:now::timestamptz, now()) - interval '1 day'
@@ -191,7 +191,7 @@ select
         where d.updated_at > coalesce(:now::timestamptz, now()) - interval '1 day'
     ) as failed_24h,
     c.jobs_today, c.jobs_created, w.seen, w.healthy, w.degraded,
-    (select count(*) from millstream.queues as q) as queues,
+    (select count(*) from millstream.queues) as queues,
     (select count(*) from millstream.api_keys as k where k.is_active) as api_keys
 from (
     select
