@@ -201,6 +201,7 @@ class App:
             max_size=config.database.max_connections,
         )
         pepper = config.security.api_key_pepper
+        admin_key = config.security.admin_api_key
         self._engine = await open_engine(
             self._database,
             EngineSettings(
@@ -211,6 +212,8 @@ class App:
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),
                 pepper=None if pepper is None else pepper.reveal().encode(),
+                admin_key=None if admin_key is None else admin_key.reveal(),
+                first_admin_key=config.server.environment is Environment.DEVELOPMENT,
             ),
             direct=self._direct,
             clock=self._clock,
@@ -250,7 +253,6 @@ def build(config: Config, dsn: str, *, clock: Clock | None = None, signals: Sign
 
 def _http_settings(config: Config) -> HttpSettings:
     token = config.security.metrics_token
-    admin_key = config.security.admin_api_key
     production = config.server.environment is not Environment.DEVELOPMENT
     return HttpSettings(
         production=production,
@@ -262,7 +264,7 @@ def _http_settings(config: Config) -> HttpSettings:
         lease_seconds=config.worker.lease_seconds,
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
         registration_mode=config.security.registration_mode,
-        admin_key=None if admin_key is None else admin_key.reveal(),
+        base_url=config.server.base_url,
     )
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.domain import limits
-from millstream.domain.tenant import PLANS, RESERVED_SLUGS, Principal, is_valid_slug, plan_of
+from millstream.domain.slug import RESERVED_SLUGS, is_valid_slug
+from millstream.domain.tenant import PLANS, Principal, plan_of
 
 
 def principal(queues: frozenset[str] | None) -> Principal:

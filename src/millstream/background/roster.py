@@ -37,6 +37,11 @@ def loops_of(engine: Engine) -> list[Loop]:
             step=_counting(upkeep.fold_counters, full=FOLDED_ROWS_MAX),
         ),
         Loop(name="pruner", interval_seconds=300, step=_counting(upkeep.prune, full=limits.PRUNED_ROWS_MAX)),
+        Loop(
+            name="tenant_remover",
+            interval_seconds=10,
+            step=_counting(engine.removal.sweep, full=limits.REMOVED_ROWS_MAX),
+        ),
         Loop(name="partitioner", interval_seconds=3600, step=_counting(upkeep.add_partitions)),
         Loop(name="partition_dropper", interval_seconds=3600, step=_counting(upkeep.drop_partitions)),
         Loop(name="vacuum_watcher", interval_seconds=30, step=_counting(upkeep.watch_vacuum)),

@@ -125,8 +125,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="MILLSTREAM_BASE_URL",
         aliases=_aliases("BASE_URL"),
         kind=url("https", "http"),
-        help="The server's public URL, used in links that it hands out.",
-        reserved=True,
+        help="The server's public URL, used in links that it hands out; without it, the one of the request.",
     ),
     Setting(
         path="server.enable_hsts",
@@ -298,7 +297,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="MILLSTREAM_ADMIN_API_KEY",
         aliases=_aliases("ADMIN_API_KEY"),
         kind=SECRET_OR_EMPTY,
-        help="Opens registration while it is closed, and later the admin API. Empty: none, and none is made at first start.",
+        help="Opens the admin API, and registration while it is closed. Empty: none, and none is made at first start.",
     ),
     Setting(
         path="security.registration_mode",

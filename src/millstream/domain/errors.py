@@ -53,6 +53,22 @@ class AuthenticationFailed(MillstreamError):
     """The credential is not valid"""
 
 
+class AdminNotConfigured(AuthenticationFailed):
+    """This server has no admin key"""
+
+
+class AdminKeyMissing(AuthenticationFailed):
+    """The header X-Admin-Key is required"""
+
+
+class AdminHeaderUnreadable(AuthenticationFailed):
+    """The header X-Admin-Key must be visible ASCII"""
+
+
+class AdminKeyWrong(AuthenticationFailed):
+    """The admin key is not valid"""
+
+
 class AccessDenied(MillstreamError):
     """This credential does not permit that"""
 

@@ -4,6 +4,10 @@ from msgspec import Struct
 
 from millstream.domain.errors import (
     AccessDenied,
+    AdminHeaderUnreadable,
+    AdminKeyMissing,
+    AdminKeyWrong,
+    AdminNotConfigured,
     AuthenticationFailed,
     BadRequest,
     Conflict,
@@ -62,6 +66,10 @@ PROBLEMS: dict[type[MillstreamError], Problem] = {
     PoisonRow: _problem(400, "VALIDATION_ERROR", "INVALID_ARGUMENT", "Validation failed", fixed_text=True),
     Unauthenticated: _problem(401, "UNAUTHORIZED", "UNAUTHENTICATED"),
     AuthenticationFailed: _problem(401, "AUTHENTICATION_FAILED", "UNAUTHENTICATED", "unauthorized"),
+    AdminNotConfigured: _problem(401, "ADMIN_NOT_CONFIGURED", "UNAUTHENTICATED"),
+    AdminKeyMissing: _problem(401, "MISSING_ADMIN_KEY", "UNAUTHENTICATED"),
+    AdminHeaderUnreadable: _problem(401, "INVALID_HEADER", "UNAUTHENTICATED"),
+    AdminKeyWrong: _problem(401, "INVALID_ADMIN_KEY", "UNAUTHENTICATED"),
     AccessDenied: _problem(403, "ACCESS_DENIED", "PERMISSION_DENIED"),
     FeatureDisabled: _problem(403, "FEATURE_DISABLED", "PERMISSION_DENIED"),
     NotFound: _problem(404, "NOT_FOUND", "NOT_FOUND"),

@@ -1,6 +1,5 @@
 """Tenants and their API keys."""
 
-import re
 from datetime import datetime
 from uuid import UUID
 
@@ -9,31 +8,17 @@ from msgspec import Struct
 from millstream.domain.plan import PLANS, Plan, plan_of
 
 # Plans are found here too, where they have been before.
-__all__ = [
-    "PLANS",
-    "RESERVED_SLUGS",
-    "IssuedKey",
-    "Plan",
-    "Principal",
-    "Tenant",
-    "is_valid_slug",
-    "plan_of",
-]
+__all__ = ["DELETED_TIER", "PLANS", "IssuedKey", "Plan", "Principal", "Tenant", "TenantChange", "plan_of"]
 
-RESERVED_SLUGS = frozenset(
-    "admin api app auth dashboard docs help internal login logout metrics root settings signup status support system "
-    "test www".split()
-)
-_SLUG = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-
-
-def is_valid_slug(slug: str) -> bool:
-    """Tell whether `slug` has 3 to 50 characters in hyphenated groups and is not reserved."""
-    return 3 <= len(slug) <= 50 and _SLUG.fullmatch(slug) is not None and slug not in RESERVED_SLUGS
+DELETED_TIER = "deleted"
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
-    """A tenant. `settings` and `custom_limits` are JSON texts."""
+    """A tenant. `settings` and `custom_limits` are JSON texts.
+
+    It is served while it is active and not deleted. What is called stripe is kept for whoever bills, nothing here
+    reads it.
+    """
 
     id: int
     public_id: str
@@ -43,8 +28,31 @@ class Tenant(Struct, frozen=True, kw_only=True):
     billing_email: str | None
     settings: str
     custom_limits: str | None
+    description: str | None
+    is_active: bool
+    stripe_customer_id: str | None
+    stripe_subscription_id: str | None
+    stripe_subscription_status: str | None
+    stripe_current_period_end: datetime | None
+    stripe_cancel_at_period_end: bool | None
     created_at: datetime
     updated_at: datetime
+
+
+class TenantChange(Struct, frozen=True, kw_only=True):
+    """What to change of a tenant: None keeps, and `cleared` names the fields that become empty."""
+
+    name: str | None = None
+    billing_email: str | None = None
+    settings: str | None = None
+    description: str | None = None
+    plan_tier: str | None = None
+    custom_limits: str | None = None
+    is_active: bool | None = None
+    stripe_customer_id: str | None = None
+    stripe_subscription_id: str | None = None
+    stripe_subscription_status: str | None = None
+    cleared: tuple[str, ...] = ()
 
 
 class Principal(Struct, frozen=True, kw_only=True):

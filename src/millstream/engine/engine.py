@@ -5,6 +5,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from millstream.domain.clock import Clock
+from millstream.engine.admin import Admin
+from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
@@ -13,6 +15,7 @@ from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
 from millstream.engine.settlements import Settling
+from millstream.engine.tenant_removal import TenantRemoval
 from millstream.engine.tenants import Tenants
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.usage import Usage
@@ -23,13 +26,18 @@ from millstream.store.jobs import ServerDefaults
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
-    """What an engine is configured with."""
+    """What an engine is configured with.
+
+    An empty `admin_key` lets nobody administer; None neither, unless the first start's key is to count.
+    """
 
     defaults: ServerDefaults = ServerDefaults()
     enqueue_limits: EnqueueLimits = EnqueueLimits()
     worker_max_concurrency: int = 5
     live_keys: bool = False
     pepper: bytes | None = None
+    admin_key: str | None = None
+    first_admin_key: bool = False
     create_lanes: int = 1
     complete_lanes: int = 1
 
@@ -37,7 +45,15 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class Engine:
     """All use cases by noun."""
 
-    def __init__(self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: EngineSettings,
+        *,
+        pepper: bytes,
+        admin_digest: bytes | None,
+        direct: Direct,
+    ) -> None:
         enqueuing = Enqueuing(
             context,
             defaults=settings.defaults,
@@ -51,7 +67,10 @@ class Engine:
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
-        self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
+        self.removal = TenantRemoval(context)
+        self.tenants = Tenants(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
+        self.admin = Admin(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
+        self.admin_access = AdminAccess(admin_digest)
         self.usage = Usage(context)
         self.credentials = Credentials(context, pepper=pepper)
         self.health = Health(context)
@@ -84,4 +103,16 @@ async def open_engine(
         context = Context(database, clock=clock, meters=meters)
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
-    return Engine(context, settings, pepper=pepper, direct=direct)
+    admin_digest = await _admin_digest(database, settings)
+    return Engine(context, settings, pepper=pepper, admin_digest=admin_digest, direct=direct)
+
+
+async def _admin_digest(database: Database, settings: EngineSettings) -> bytes | None:
+    """Return the digest of the admin key, configured or made by the first start. Ruling R30."""
+    if settings.admin_key is not None:
+        return digest_of(settings.admin_key.encode()) if settings.admin_key else None
+    if not settings.first_admin_key:
+        return None
+    async with database.session() as session:
+        stored = await tenants.find_setting(session, "admin_key_sha256")
+    return None if stored is None else bytes.fromhex(stored)

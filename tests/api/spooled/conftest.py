@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
 
-from tests.api.spooled.wire import Api, LiveServer, LiveTenant
+from tests.api.spooled.administrator import Administrator, Make
+from tests.api.spooled.wire import Api, JsonObject, LiveServer, LiveTenant, answered
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,24 @@ def free(http: httpx2.Client, free_tenant: LiveTenant) -> Api:
 def anonymous(http: httpx2.Client, server: LiveServer) -> Api:
     """A caller without a credential."""
     return Api(http, server.url, None)
+
+
+@pytest.fixture(scope="module")
+def admin(http: httpx2.Client, server: LiveServer) -> Administrator:
+    """A caller with the server's admin key."""
+    return Administrator(http, server.url, server.admin_key)
+
+
+@pytest.fixture
+def make(admin: Administrator, make_tenant: Callable[..., LiveTenant]) -> Make:
+    """Make an organization as the administrator shows it, and a caller with its key: `make(plan_tier="free", name=…)`.
+
+    It costs no hash of full strength, as one that is created over HTTP does.
+    """
+
+    def call(plan_tier: str = "free", **fields: object) -> tuple[JsonObject, Api]:
+        tenant = make_tenant(plan_tier=plan_tier)
+        organization = answered(admin.patch(f"/organizations/{tenant.organization_id}", fields))
+        return organization, Api(admin.http, tenant.url, tenant.api_key)
+
+    return call

@@ -145,6 +145,9 @@ WITH_BODY = [
         {"status": "text", "metadata": "any"},
         {"current_jobs": 0},
     ),
+    Endpoint(
+        "POST", "/billing/portal", {"return_url": "text"}, {}, {"return_url": "https://example.com/account"}
+    ),
 ]
 
 WITHOUT_BODY = [
@@ -168,6 +171,16 @@ WITHOUT_BODY = [
     Endpoint("GET", f"/organizations/{UNKNOWN_ID}/usage"),
     Endpoint("POST", "/workers/table-worker-unknown/deregister"),
     Endpoint("DELETE", "/workers/table-worker-unknown"),
+    Endpoint("GET", "/organizations"),
+    Endpoint("GET", f"/organizations/{UNKNOWN_ID}"),
+    Endpoint("DELETE", f"/organizations/{UNKNOWN_ID}"),
+    Endpoint("GET", "/organizations/webhook-token"),
+    Endpoint("POST", "/organizations/webhook-token/regenerate"),
+    Endpoint("POST", "/organizations/webhook-token/clear"),
+    Endpoint("GET", f"/organizations/{UNKNOWN_ID}/webhook-token"),
+    Endpoint("POST", f"/organizations/{UNKNOWN_ID}/webhook-token/regenerate"),
+    Endpoint("DELETE", f"/organizations/{UNKNOWN_ID}/webhook-token"),
+    Endpoint("GET", "/billing/status"),
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY

@@ -35,6 +35,7 @@ from millstream.domain.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from millstream.engine.admin_access import AdminAccess
 
 Observe = Callable[[str, str, int, float], None]
 """Told of every answer: method, path template (empty: no such path), status, seconds."""
@@ -49,6 +50,7 @@ _STATUS_LINES = {
 _GZIP_BYTES_MIN = 1024
 _CLOSE = (b"connection", b"close")
 _NEVER_SERVED = frozenset({"TRACE", "CONNECT"})
+_NO_ADMIN = AdminAccess(None)
 _log = structlog.get_logger(__name__)
 
 
@@ -56,7 +58,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """The endpoints under one root and what is particular to them.
 
     `prefix` claims unknown paths below it. `problem` words a refusal, its flag says that no endpoint was
-    found. `is_versioned` minds `X-API-Version`.
+    found. `is_versioned` minds `X-API-Version`. `admin_access` guards endpoints of the administration; without it
+    nobody reaches them.
     """
 
     prefix: bytes
@@ -65,6 +68,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     authenticator: Authenticator
     body_bytes_max: int
     is_versioned: bool = True
+    admin_access: AdminAccess = _NO_ADMIN
 
 
 class Dispatcher:
@@ -99,6 +103,8 @@ class Dispatcher:
             response = self._unserved(dialect, None if found is None else found[0], method, headers)
         else:
             request = Request(headers, found[1], scope["query_string"], receive, request_id)
+            if endpoint.auth is not Auth.BEARER:
+                request.address = _address_of(scope)
             response = await self._guarded(dialect, endpoint, request)
             if response is None:
                 return
@@ -220,6 +226,8 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
     if endpoint.auth is Auth.BEARER:
         principal = dialect.authenticator.known(headers)
         request.principal = principal or await dialect.authenticator.authenticate(headers)
+    elif endpoint.auth is Auth.ADMIN:
+        dialect.admin_access.check(headers.get(b"x-admin-key"), request.address)
     if endpoint.body is not None:
         body = await read_body(request.receive, dialect.body_bytes_max)
         if body:
@@ -230,6 +238,12 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
                 raise UnsupportedMediaType("Encoded bodies are not read")
         request.body = body
     return await endpoint.handler(request)
+
+
+def _address_of(scope: Scope) -> str:
+    # A Unix socket's client has none.
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _closing(response: Response) -> Response:

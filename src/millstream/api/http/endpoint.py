@@ -15,9 +15,21 @@ JSON = b"application/json"
 
 
 class Request:
-    """One request on its way to a handler. `principal` is set on endpoints that authenticate only."""
+    """One request on its way to a handler.
 
-    __slots__ = ("body", "headers", "parameters", "principal", "query_string", "receive", "request_id")
+    `principal` is set on endpoints that authenticate by it only, `address` (the client's) on the others.
+    """
+
+    __slots__ = (
+        "address",
+        "body",
+        "headers",
+        "parameters",
+        "principal",
+        "query_string",
+        "receive",
+        "request_id",
+    )
 
     principal: Principal
 
@@ -34,6 +46,7 @@ class Request:
         self.query_string = query_string
         self.receive = receive
         self.request_id = request_id
+        self.address = ""
         self.body = b""
 
 
@@ -60,6 +73,8 @@ class Auth(Enum):
     """Anybody."""
     REGISTRATION = "registration"
     """Anybody, or whoever presents the admin key in `X-Admin-Key`, as the registration mode says."""
+    ADMIN = "admin"
+    """Whoever presents the admin key in `X-Admin-Key`."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):

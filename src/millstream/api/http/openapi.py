@@ -9,6 +9,10 @@ import msgspec
 
 from millstream.api.http.endpoint import Auth, Endpoint, Parameter, Request, Response
 from millstream.domain.errors import (
+    AdminHeaderUnreadable,
+    AdminKeyMissing,
+    AdminKeyWrong,
+    AdminNotConfigured,
     AuthenticationFailed,
     InternalError,
     InvalidField,
@@ -30,6 +34,12 @@ JsonValue = str | int | float | bool | None | list["JsonValue"] | Json
 _REF_TEMPLATE: Final = "#/components/schemas/{name}"
 _ALWAYS: Final[tuple[type[MillstreamError], ...]] = (RequestTimeout, RateLimited, InternalError, Unavailable)
 _WITH_BEARER: Final[tuple[type[MillstreamError], ...]] = (Unauthenticated, AuthenticationFailed)
+_WITH_ADMIN_KEY: Final[tuple[type[MillstreamError], ...]] = (
+    AdminNotConfigured,
+    AdminKeyMissing,
+    AdminHeaderUnreadable,
+    AdminKeyWrong,
+)
 _WITH_BODY: Final[tuple[type[MillstreamError], ...]] = (
     InvalidJson,
     InvalidField,
@@ -123,6 +133,8 @@ def _security(auth: Auth) -> list[JsonValue]:
         case Auth.REGISTRATION:
             # Either of them: whether the first is enough depends on the server's settings.
             return [{}, {"adminKey": []}]
+        case Auth.ADMIN:
+            return [{"adminKey": []}]
         case Auth.OPEN:
             return []
         case _:
@@ -176,4 +188,5 @@ def refusals_of(endpoint: Endpoint) -> tuple[type[MillstreamError], ...]:
     """Return every class of errors that `endpoint` may answer with."""
     bearer = _WITH_BEARER if endpoint.auth is Auth.BEARER else ()
     body = _WITH_BODY if endpoint.body is not None else ()
-    return (*_ALWAYS, *bearer, *body, *endpoint.errors)
+    admin = _WITH_ADMIN_KEY if endpoint.auth is Auth.ADMIN else ()
+    return (*_ALWAYS, *bearer, *admin, *body, *endpoint.errors)

@@ -12,8 +12,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     `production` tightens CORS and callback addresses. `cors_origins` are the origins that may read
     answers; None lets any. `metrics_token` guards `/metrics`; None leaves it open. The handler limit
     includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
-    worker is told. `registration_mode` says who may create an organization, with `admin_key` where that
-    needs one; None or an empty one fits no request.
+    worker is told. `registration_mode` says who may create an organization. `base_url` is the public address
+    of links that are handed out; None takes the one that the request named.
     """
 
     production: bool = False
@@ -26,4 +26,4 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     lease_seconds: int = 30
     heartbeat_seconds: int = 10
     registration_mode: RegistrationMode = RegistrationMode.OPEN
-    admin_key: str | None = None
+    base_url: str | None = None

@@ -307,6 +307,8 @@ class OrganizationBody(Struct, kw_only=True):
     billing_email: str | None
     settings: Raw
     custom_limits: Raw | None
+    description: str | None = None
+    is_active: bool = True
     stripe_customer_id: str | None = None
     stripe_subscription_id: str | None = None
     stripe_subscription_status: str | None = None

@@ -6,6 +6,8 @@ from millstream.api.http.endpoint import Endpoint
 from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
+from millstream.api.spooled.admin import AdminEndpoints
+from millstream.api.spooled.billing import BillingEndpoints
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
@@ -13,7 +15,9 @@ from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
+from millstream.api.spooled.slugs import SlugEndpoints
 from millstream.api.spooled.usage import UsageEndpoints
+from millstream.api.spooled.webhook_tokens import WebhookTokenEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
 from millstream.engine.engine import Engine
 
@@ -30,6 +34,7 @@ def spooled_dialect(engine: Engine, settings: HttpSettings) -> Dialect:
         problem=problem_response,
         authenticator=BearerAuthenticator(engine.credentials),
         body_bytes_max=settings.body_bytes_max,
+        admin_access=engine.admin_access,
     )
 
 
@@ -44,4 +49,8 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *WorkerEndpoints(engine, settings).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
         *UsageEndpoints(engine).endpoints(),
+        *SlugEndpoints(engine).endpoints(),
+        *WebhookTokenEndpoints(engine, settings).endpoints(),
+        *AdminEndpoints(engine).endpoints(),
+        *BillingEndpoints(engine).endpoints(),
     ]

@@ -279,6 +279,13 @@ def organization_body(tenant: Tenant) -> answers.OrganizationBody:
         billing_email=tenant.billing_email,
         settings=Raw(tenant.settings),
         custom_limits=_optional_raw(tenant.custom_limits),
+        description=tenant.description,
+        is_active=tenant.is_active,
+        stripe_customer_id=tenant.stripe_customer_id,
+        stripe_subscription_id=tenant.stripe_subscription_id,
+        stripe_subscription_status=tenant.stripe_subscription_status,
+        stripe_current_period_end=format_optional(tenant.stripe_current_period_end),
+        stripe_cancel_at_period_end=tenant.stripe_cancel_at_period_end,
         created_at=format_timestamp(tenant.created_at),
         updated_at=format_timestamp(tenant.updated_at),
     )
