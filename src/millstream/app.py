@@ -27,6 +27,7 @@ from millstream.observe.signals import SILENT, Signals
 from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles, Session
 from millstream.store.jobs import ServerDefaults
+from millstream.store.relay import OpenLine
 
 FIRST_ORGANIZATION = ("Default organization", "default")
 FIRST_PLAN = "enterprise"
@@ -213,6 +214,7 @@ class App:
                 pepper=None if pepper is None else pepper.reveal().encode(),
             ),
             direct=self._direct,
+            open_line=await self._redis_line(),
             clock=self._clock,
             meters=_meters(),
             observe_batch=_batch_observer,
@@ -224,6 +226,8 @@ class App:
             render_metrics=render_metrics,
         )
         if loops:
+            # Among the living before the first request: whoever revokes a key waits for this process too.
+            await self._engine.relay.beat()
             upkeep = self._engine.upkeep
             self._supervisor = Supervisor(
                 loops_of(self._engine), lead=upkeep.lead, resign=upkeep.resign, signals=self._signals
@@ -236,8 +240,24 @@ class App:
             await self._engine.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
+            await self.engine.relay.stop()
         if self._database is not None:
             await self._database.close()
+
+    async def _redis_line(self) -> OpenLine | None:
+        """Return what opens a line over Redis; None when none is configured. Raises MillstreamError."""
+        url = self._config.redis.url
+        if url is None:
+            return None
+        try:
+            from millstream.store.redis_line import redis_line  # noqa: PLC0415 - its library is an extra
+        except ImportError as error:
+            raise MillstreamError(
+                "REDIS_URL needs the `redis` extra: install millstream[server,redis]"
+            ) from error
+        async with self._direct() as session:
+            installation_id = await tenants.get_setting(session, "installation_id")
+        return redis_line(url.reveal(), installation_id, connections_max=self._config.redis.pool_size)
 
     def _direct(self) -> AbstractAsyncContextManager[Session]:
         return installation.direct_session(_direct_dsn(self._config, self._dsn))

@@ -217,7 +217,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_URL"),
         kind=secret_url("redis", "rediss", "unix", empty_is_absent=True),
         help="Redis or Valkey for hints between processes and shared rate limits; optional.",
-        reserved=True,
     ),
     Setting(
         path="redis.pool_size",
@@ -225,7 +224,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_POOL_SIZE"),
         kind=whole_number(1, 10_000),
         help="Most connections to Redis of one process.",
-        reserved=True,
     ),
     Setting(
         path="queue.default_max_retries",

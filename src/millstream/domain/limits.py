@@ -78,3 +78,9 @@ PRUNED_ROWS_MAX: Final = 2_000
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000
 SUBSCRIBERS_MAX: Final = 10_000
+
+# Relay between processes
+# Queues or tenants that one process tells the others of before it drops hints.
+RELAY_HINTS_MAX: Final = 10_000
+RELAY_EVENTS_MAX: Final = 10_000
+EVENT_LOG_ROWS_MAX: Final = 1_000

@@ -12,6 +12,7 @@ from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
+from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.tenants import Tenants
 from millstream.engine.upkeep import Direct, Upkeep
@@ -19,6 +20,7 @@ from millstream.engine.workers import Workers
 from millstream.store import tenants
 from millstream.store.database import Database
 from millstream.store.jobs import ServerDefaults
+from millstream.store.relay import OpenLine, postgres_line
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -36,7 +38,15 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class Engine:
     """All use cases by noun."""
 
-    def __init__(self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: EngineSettings,
+        *,
+        pepper: bytes,
+        direct: Direct,
+        open_line: OpenLine | None = None,
+    ) -> None:
         enqueuing = Enqueuing(
             context,
             defaults=settings.defaults,
@@ -54,6 +64,7 @@ class Engine:
         self.credentials = Credentials(context, pepper=pepper)
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
+        self.relay = Relay(context, open_line or postgres_line(direct))
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
@@ -65,13 +76,15 @@ async def open_engine(
     settings: EngineSettings | None = None,
     *,
     direct: Direct,
+    open_line: OpenLine | None = None,
     clock: Clock | None = None,
     meters: JobMeters | None = None,
     observe_batch: Callable[[str], BatchObserver | None] | None = None,
 ) -> Engine:
     """Return an engine on `database`, whose schema must be in place.
 
-    `direct` opens sessions past any pooler, for partitions and vacuum.
+    `direct` opens sessions past any pooler, for partitions, vacuum and the line to other processes, unless
+    `open_line` opens another one.
     """
     settings = settings or EngineSettings()
     pepper = settings.pepper
@@ -82,4 +95,4 @@ async def open_engine(
         context = Context(database, clock=clock, meters=meters)
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
-    return Engine(context, settings, pepper=pepper, direct=direct)
+    return Engine(context, settings, pepper=pepper, direct=direct, open_line=open_line)
