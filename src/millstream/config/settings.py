@@ -378,7 +378,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_EXPORTER_OTLP_ENDPOINT"),
         kind=url("http", "https"),
         help="OTLP endpoint that receives traces; without it there are none.",
-        reserved=True,
     ),
     Setting(
         path="otel.service_name",
@@ -386,7 +385,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=(Alias("OTEL_SERVICE_NAME"), Alias("SERVICE_NAME", fallback=True)),
         kind=TEXT,
         help="Name of this service in traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.environment",
@@ -394,7 +392,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("ENVIRONMENT"),
         kind=TEXT,
         help="Label of the deployment in traces; without it the name of the environment.",
-        reserved=True,
     ),
     Setting(
         path="otel.resource_attributes",
@@ -402,7 +399,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_RESOURCE_ATTRIBUTES"),
         kind=ATTRIBUTES,
         help="Further attributes of this service in traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_name",
@@ -410,7 +406,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAME"),
         kind=TEXT,
         help="Kubernetes pod, as an attribute of traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_namespace",
@@ -418,7 +413,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAMESPACE"),
         kind=TEXT,
         help="Kubernetes namespace, as an attribute of traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_ip",
@@ -426,7 +420,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_IP"),
         kind=TEXT,
         help="Address of the Kubernetes pod, as an attribute of traces.",
-        reserved=True,
     ),
 )
 

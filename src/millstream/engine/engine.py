@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from msgspec import Struct
+from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
 from millstream.engine.claims import Claiming
@@ -57,6 +58,13 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
+        self._batchers = (
+            enqueuing.batcher,
+            self.claiming.batcher,
+            self.settling.completions,
+            self.settling.failures,
+            self.settling.renewals,
+        )
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
@@ -65,6 +73,11 @@ class Engine:
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
+
+    def trace(self, tracer: Tracer) -> None:
+        """Have group commit traced. Call it before the first request."""
+        for batcher in self._batchers:
+            batcher.trace(tracer)
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""

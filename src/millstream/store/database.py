@@ -158,13 +158,22 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
 class Database:
     """The server's connections to its database."""
 
-    def __init__(self, pool: _Pool, roles: "Roles") -> None:
+    def __init__(
+        self, pool: _Pool, roles: "Roles", make_session: Callable[[Driver], Session] = Session
+    ) -> None:
         self._pool = pool
+        self._make_session = make_session
         self.roles = roles
 
     @classmethod
     async def open(
-        cls, dsn: str, *, roles: "Roles | None" = None, min_size: int = 2, max_size: int = 25
+        cls,
+        dsn: str,
+        *,
+        roles: "Roles | None" = None,
+        min_size: int = 2,
+        max_size: int = 25,
+        make_session: Callable[[Driver], Session] = Session,
     ) -> "Database":
         """Connect to `dsn`; raises DatabaseUnavailable when nobody answers."""
         try:
@@ -186,7 +195,7 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
-        return cls(cast("_Pool", pool), roles or Roles())
+        return cls(cast("_Pool", pool), roles or Roles(), make_session)
 
     async def close(self) -> None:
         """Close every connection, those in use included after a moment."""
@@ -208,7 +217,7 @@ class Database:
                 raise
             raise meaning from error
         try:
-            yield Session(connection)
+            yield self._make_session(connection)
         except MillstreamError:
             raise
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import psycopg
@@ -19,7 +19,7 @@ where datname = current_database() and application_name = 'millstream' and wait_
 
 
 @contextmanager
-def held_up(server: LiveServer) -> Iterator[psycopg.Connection]:
+def held_up(server: LiveServer) -> Generator[psycopg.Connection]:
     """Hold a lock that every claim needs, until the end."""
     with psycopg.connect(server.dsn) as holder:
         holder.execute("lock table millstream.queues in access exclusive mode")
