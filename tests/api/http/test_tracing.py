@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import grpc.aio
@@ -99,7 +100,17 @@ async def traced(database_dsn: str) -> AsyncIterator[Traced]:
     await database.close()
 
 
-def attributes_of(span: ReadableSpan) -> dict[str, object]:
+def trace_id_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return span.context.trace_id
+
+
+def span_id_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return span.context.span_id
+
+
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
@@ -112,15 +123,15 @@ async def test_a_request_its_batch_and_its_statement_are_one_trace(traced: Trace
     request, batch = traced.span("POST /api/v1/jobs"), traced.span("batch create")
     statement = traced.span("sql create_jobs")
     assert request.parent is not None
-    assert (request.context.trace_id, request.parent.span_id) == (
+    assert (trace_id_of(request), request.parent.span_id) == (
         0x0AF7651916CD43DD8448EB211C80319C,
         0xB7AD6B7169203331,
     )
     for child, parent in ((batch, request), (statement, batch)):
         assert child.parent is not None
-        assert child.parent.span_id == parent.context.span_id
-        assert child.context.trace_id == request.context.trace_id
-    assert [link.context.span_id for link in batch.links] == [request.context.span_id]
+        assert child.parent.span_id == span_id_of(parent)
+        assert trace_id_of(child) == trace_id_of(request)
+    assert [link.context.span_id for link in batch.links] == [span_id_of(request)]
     said = attributes_of(request)
     assert said.pop("duration_ms") > 0
     assert said == {
@@ -150,7 +161,7 @@ async def test_a_batch_links_to_every_request_that_it_carries(traced: Traced) ->
             while traced.engine._batchers[0].waiting_rows < 5:  # noqa: ASYNC110 - polled with a deadline
                 await asyncio.sleep(0.001)
     assert {answer.status_code for answer in await asyncio.gather(*asking)} == {201}
-    requests = {span.context.span_id for span in traced.spans("POST /api/v1/jobs")}
+    requests = {span_id_of(span) for span in traced.spans("POST /api/v1/jobs")}
     assert len(requests) == 6
     batches = traced.spans("batch create")
     assert {link.context.span_id for batch in batches for link in batch.links} == requests
@@ -171,7 +182,7 @@ async def test_a_request_without_a_batch_shows_its_statements(traced: Traced) ->
     assert request.parent is None
     statement = traced.span("sql find_job")
     assert statement.parent is not None
-    assert statement.parent.span_id == request.context.span_id
+    assert statement.parent.span_id == span_id_of(request)
 
 
 async def test_the_subject_of_a_request_is_named(traced: Traced) -> None:
@@ -224,7 +235,7 @@ async def test_lines_of_a_request_carry_its_ids(
     assert request.status.status_code is StatusCode.ERROR
     said = capsys.readouterr().out
     assert "request-8" in said
-    assert f"{request.context.trace_id:032x}" in said
+    assert f"{trace_id_of(request):032x}" in said
 
 
 # -------------------------------------------------------------------------------------------------------- settings
@@ -246,7 +257,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-async def ask(app: object, path: str) -> int:
+async def ask(app: Any, path: str) -> int:
     """Send one request to an ASGI application; returns the status."""
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
