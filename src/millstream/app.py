@@ -24,9 +24,12 @@ from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
 from millstream.observe.metrics import batch_meter, count_api_request, render_metrics
 from millstream.observe.signals import SILENT, Signals
+from millstream.observe.tracing import Tracing, open_tracing
 from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles, Session
 from millstream.store.jobs import ServerDefaults
+from millstream.store.relay import OpenLine
+from millstream.store.traced_session import traced_sessions
 
 FIRST_ORGANIZATION = ("Default organization", "default")
 FIRST_PLAN = "enterprise"
@@ -175,6 +178,7 @@ class App:
         self._engine: Engine | None = None
         self._supervisor: Supervisor | None = None
         self._serve: ASGIApp | None = None
+        self._tracing: Tracing | None = None
 
     @property
     def engine(self) -> Engine:
@@ -194,11 +198,13 @@ class App:
         config = self._config
         async with self._direct() as session:
             roles = await installation.read_roles(session)
+        tracing = self._tracing = open_tracing(config.otel, config.server.environment)
         self._database = await Database.open(
             self._dsn,
             roles=roles,
             min_size=config.database.min_connections,
             max_size=config.database.max_connections,
+            make_session=Session if tracing is None else traced_sessions(tracing.tracer),
         )
         pepper = config.security.api_key_pepper
         admin_key = config.security.admin_api_key
@@ -216,17 +222,23 @@ class App:
                 first_admin_key=config.server.environment is Environment.DEVELOPMENT,
             ),
             direct=self._direct,
+            open_line=await self._redis_line(),
             clock=self._clock,
             meters=_meters(),
             observe_batch=_batch_observer,
         )
+        if tracing is not None:
+            self._engine.trace(tracing.tracer)
         self._serve = create_http_app(
             self._engine,
             _http_settings(config),
             observe=lambda _method, _path, _status, seconds: count_api_request(seconds),
             render_metrics=render_metrics,
+            tracer=None if tracing is None else tracing.tracer,
         )
         if loops:
+            # Among the living before the first request: whoever revokes a key waits for this process too.
+            await self._engine.relay.beat()
             upkeep = self._engine.upkeep
             self._supervisor = Supervisor(
                 loops_of(self._engine), lead=upkeep.lead, resign=upkeep.resign, signals=self._signals
@@ -239,8 +251,26 @@ class App:
             await self._engine.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
+            await self.engine.relay.stop()
         if self._database is not None:
             await self._database.close()
+        if self._tracing is not None:
+            await self._tracing.close()
+
+    async def _redis_line(self) -> OpenLine | None:
+        """Return what opens a line over Redis; None when none is configured. Raises MillstreamError."""
+        url = self._config.redis.url
+        if url is None:
+            return None
+        try:
+            from millstream.store.redis_line import redis_line  # noqa: PLC0415 - its library is an extra
+        except ImportError as error:
+            raise MillstreamError(
+                "REDIS_URL needs the `redis` extra: install millstream[server,redis]"
+            ) from error
+        async with self._direct() as session:
+            installation_id = await tenants.get_setting(session, "installation_id")
+        return redis_line(url.reveal(), installation_id, connections_max=self._config.redis.pool_size)
 
     def _direct(self) -> AbstractAsyncContextManager[Session]:
         return installation.direct_session(_direct_dsn(self._config, self._dsn))

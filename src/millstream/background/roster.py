@@ -7,6 +7,7 @@ from millstream.background.loop import Loop, Step
 from millstream.domain import limits
 from millstream.engine.claims import TIMER_SECONDS_MAX
 from millstream.engine.engine import Engine
+from millstream.engine.relay import BEAT_SECONDS
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
 
@@ -27,6 +28,7 @@ def loops_of(engine: Engine) -> list[Loop]:
         Loop(
             name="waker", interval_seconds=0.5, step=partial(_wake_waiting_claims, engine), leader_only=False
         ),
+        Loop(name="beater", interval_seconds=BEAT_SECONDS, step=partial(_beat, engine), leader_only=False),
         # Not the leader's alone: leases that ran out are ended in time even while a killed leader's row runs out.
         Loop(name="lease_reaper", interval_seconds=5, step=partial(_reap, engine), leader_only=False),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
@@ -41,6 +43,11 @@ def loops_of(engine: Engine) -> list[Loop]:
             name="tenant_remover",
             interval_seconds=10,
             step=_counting(engine.removal.sweep, full=limits.REMOVED_ROWS_MAX),
+        ),
+        Loop(
+            name="event_pruner",
+            interval_seconds=15,
+            step=_counting(engine.relay.prune_events, full=limits.PRUNED_ROWS_MAX),
         ),
         Loop(name="partitioner", interval_seconds=3600, step=_counting(upkeep.add_partitions)),
         Loop(name="partition_dropper", interval_seconds=3600, step=_counting(upkeep.drop_partitions)),
@@ -72,8 +79,13 @@ async def _promote(engine: Engine) -> Step:
     return Step(promoted, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
 
 
+async def _beat(engine: Engine) -> Step:
+    await engine.relay.beat()
+    return Step(0)
+
+
 async def _wake_waiting_claims(engine: Engine) -> Step:
-    # What another process enqueued woke nobody here: one claim per queue looks for itself.
+    # A hint of what another process enqueued may be lost: one claim per queue looks for itself.
     waiting = engine.context.wakeups.waiting_queues()
     engine.context.wakeups.wake_all(waiting)
     return Step(len(waiting))

@@ -216,7 +216,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_URL"),
         kind=secret_url("redis", "rediss", "unix", empty_is_absent=True),
         help="Redis or Valkey for hints between processes and shared rate limits; optional.",
-        reserved=True,
     ),
     Setting(
         path="redis.pool_size",
@@ -224,7 +223,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("REDIS_POOL_SIZE"),
         kind=whole_number(1, 10_000),
         help="Most connections to Redis of one process.",
-        reserved=True,
     ),
     Setting(
         path="queue.default_max_retries",
@@ -379,7 +377,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_EXPORTER_OTLP_ENDPOINT"),
         kind=url("http", "https"),
         help="OTLP endpoint that receives traces; without it there are none.",
-        reserved=True,
     ),
     Setting(
         path="otel.service_name",
@@ -387,7 +384,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=(Alias("OTEL_SERVICE_NAME"), Alias("SERVICE_NAME", fallback=True)),
         kind=TEXT,
         help="Name of this service in traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.environment",
@@ -395,7 +391,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("ENVIRONMENT"),
         kind=TEXT,
         help="Label of the deployment in traces; without it the name of the environment.",
-        reserved=True,
     ),
     Setting(
         path="otel.resource_attributes",
@@ -403,7 +398,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("OTEL_RESOURCE_ATTRIBUTES"),
         kind=ATTRIBUTES,
         help="Further attributes of this service in traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_name",
@@ -411,7 +405,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAME"),
         kind=TEXT,
         help="Kubernetes pod, as an attribute of traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_namespace",
@@ -419,7 +412,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_NAMESPACE"),
         kind=TEXT,
         help="Kubernetes namespace, as an attribute of traces.",
-        reserved=True,
     ),
     Setting(
         path="otel.pod_ip",
@@ -427,7 +419,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("POD_IP"),
         kind=TEXT,
         help="Address of the Kubernetes pod, as an attribute of traces.",
-        reserved=True,
     ),
 )
 

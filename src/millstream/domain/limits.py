@@ -100,3 +100,9 @@ RETURN_URL_CHARS_MAX: Final = 2_048
 ADMIN_FAILURES_MAX: Final = 10
 ADMIN_FAILURE_SECONDS: Final = 60
 FAILING_ADDRESSES_MAX: Final = 10_000
+
+# Relay between processes
+# Queues or tenants that one process tells the others of before it drops hints.
+RELAY_HINTS_MAX: Final = 10_000
+RELAY_EVENTS_MAX: Final = 10_000
+EVENT_LOG_ROWS_MAX: Final = 1_000

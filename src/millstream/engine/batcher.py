@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from millstream.domain import limits
 from millstream.domain.errors import (
@@ -23,6 +24,7 @@ from millstream.domain.errors import (
     ShuttingDown,
     Unavailable,
 )
+from millstream.engine.batch_tracing import BatchTracing
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -151,6 +153,12 @@ class Batcher(Generic[R, A]):
         if isinstance(answer, MillstreamError):
             raise answer
         return answer
+
+    def trace(self, tracer: Tracer) -> None:
+        """Have statements and the requests behind them traced. Call it before the first request."""
+        tracing: BatchTracing[R, A] = BatchTracing(tracer, self.name, self.submit, self._run)
+        self.submit = tracing.submit
+        self._run = tracing.run
 
     async def close(self) -> None:
         """Take no more requests, answer all that wait, then stop."""

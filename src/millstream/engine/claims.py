@@ -22,7 +22,7 @@ from millstream.engine.lookback import RECENT_SECONDS, WHOLE_SECONDS, Lookback
 from millstream.store import batches, claims
 from millstream.store.claims import Promoted, Seat, Want
 
-# How often a waiting claim looks for itself: jobs that another process enqueued wake nobody here.
+# How often a waiting claim looks for itself: hints of what another process enqueued may be lost.
 LOOK_AGAIN_SECONDS = 0.5
 # A claim does not wait for a large backlog of due jobs to be promoted: the timer goes on with it.
 PROMOTIONS_PER_CLAIM_MAX = 5
@@ -83,6 +83,10 @@ class Claiming:
                 claimed = await self.batcher.submit_one(principal.tenant_id, row)
         return claimed
 
+    def give_back(self, principal: Principal, claimed: Sequence[ClaimedJob]) -> None:
+        """Give back, in a moment, what was handed to a caller that was never told."""
+        self._release_soon([(principal.tenant_id, job.id, job.lease_id) for job in claimed])
+
     async def promote(self) -> tuple[int, float | None]:
         """Make due jobs claimable; returns how many, and in how many seconds the next one is due."""
         async with self._context.database.session() as session:
@@ -105,7 +109,7 @@ class Claiming:
         """Let waiting claims go, answer what was asked, give back what nobody took."""
         self._closing = True
         for tenant_id, queue in self._context.wakeups.waiting_queues():
-            self._context.wakeups.wake(tenant_id, queue, limits.CLAIM_WAITERS_MAX)
+            self._context.wakeups.wake_here(tenant_id, queue, limits.CLAIM_WAITERS_MAX)
         await self.batcher.close()
         while self._releases:
             await asyncio.wait(self._releases)
@@ -184,7 +188,11 @@ class Claiming:
     # Leases whose caller has left
 
     def _give_back(self, orphans: Sequence[tuple[ClaimRow, list[ClaimedJob]]]) -> None:
-        leases = [(row.tenant_id, job.id, job.lease_id) for row, claimed in orphans for job in claimed]
+        self._release_soon(
+            [(row.tenant_id, job.id, job.lease_id) for row, claimed in orphans for job in claimed]
+        )
+
+    def _release_soon(self, leases: Sequence[tuple[int, UUID, UUID]]) -> None:
         if leases:
             task = asyncio.create_task(self._release(leases), name="release leases")
             self._releases.add(task)

@@ -51,6 +51,8 @@ class Credentials:
         self._look_ups: dict[str, asyncio.Task[Principal]] = {}
         # Digests whose secret passed bcrypt in this process: it need not be asked twice.
         self._verified: dict[bytes, str] = {}
+        # How often something was to be forgotten: what was read before that is not believed after it.
+        self._forgotten = 0
         context.invalidations.register(self._forget)
 
     def cached(self, secret: str) -> Principal | None:
@@ -78,6 +80,7 @@ class Credentials:
         return await asyncio.shield(self._look_up_once(secret))
 
     def _forget(self, tenant_id: int) -> None:
+        self._forgotten += 1
         for secret in [
             secret for secret, belief in self._beliefs.items() if belief.principal.tenant_id == tenant_id
         ]:
@@ -98,6 +101,7 @@ class Credentials:
 
     async def _look_up(self, secret: str) -> Principal:
         digest = digest_of(secret, self._pepper)
+        forgotten = self._forgotten
         async with self._context.database.session() as session:
             key = await tenants.find_api_key(session, digest, self._context.now())
         if (
@@ -109,7 +113,8 @@ class Credentials:
             raise AuthenticationFailed
         await self._verify(secret, digest, key)
         principal = _principal_of(key)
-        self._believe(secret, principal, key)
+        if forgotten == self._forgotten:
+            self._believe(secret, principal, key)
         return principal
 
     async def _verify(self, secret: str, digest: bytes, key: StoredKey) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from msgspec import Struct
+from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
 from millstream.engine.admin import Admin
@@ -14,6 +15,7 @@ from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
+from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.tenant_removal import TenantRemoval
 from millstream.engine.tenants import Tenants
@@ -23,6 +25,7 @@ from millstream.engine.workers import Workers
 from millstream.store import tenants
 from millstream.store.database import Database
 from millstream.store.jobs import ServerDefaults
+from millstream.store.relay import OpenLine, postgres_line
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class Engine:
         pepper: bytes,
         admin_digest: bytes | None,
         direct: Direct,
+        open_line: OpenLine | None = None,
     ) -> None:
         enqueuing = Enqueuing(
             context,
@@ -64,6 +68,13 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
+        self._batchers = (
+            enqueuing.batcher,
+            self.claiming.batcher,
+            self.settling.completions,
+            self.settling.failures,
+            self.settling.renewals,
+        )
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
@@ -75,6 +86,12 @@ class Engine:
         self.credentials = Credentials(context, pepper=pepper)
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
+        self.relay = Relay(context, open_line or postgres_line(direct))
+
+    def trace(self, tracer: Tracer) -> None:
+        """Have group commit traced. Call it before the first request."""
+        for batcher in self._batchers:
+            batcher.trace(tracer)
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
@@ -86,13 +103,15 @@ async def open_engine(
     settings: EngineSettings | None = None,
     *,
     direct: Direct,
+    open_line: OpenLine | None = None,
     clock: Clock | None = None,
     meters: JobMeters | None = None,
     observe_batch: Callable[[str], BatchObserver | None] | None = None,
 ) -> Engine:
     """Return an engine on `database`, whose schema must be in place.
 
-    `direct` opens sessions past any pooler, for partitions and vacuum.
+    `direct` opens sessions past any pooler, for partitions, vacuum and the line to other processes, unless
+    `open_line` opens another one.
     """
     settings = settings or EngineSettings()
     pepper = settings.pepper
@@ -104,7 +123,9 @@ async def open_engine(
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
     admin_digest = await _admin_digest(database, settings)
-    return Engine(context, settings, pepper=pepper, admin_digest=admin_digest, direct=direct)
+    return Engine(
+        context, settings, pepper=pepper, admin_digest=admin_digest, direct=direct, open_line=open_line
+    )
 
 
 async def _admin_digest(database: Database, settings: EngineSettings) -> bytes | None:

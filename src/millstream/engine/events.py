@@ -1,7 +1,7 @@
-"""What happened, told to whoever listens within this process. Nothing depends on being told."""
+"""What happened, told to whoever listens, here or in another process. Nothing depends on being told."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from enum import StrEnum
 from uuid import UUID
@@ -54,13 +54,37 @@ class Hub:
     def __init__(self) -> None:
         self._subscribers: dict[int, set[Subscriber]] = {}
         self._count = 0
+        self._elsewhere: frozenset[int] = frozenset()
+        self._forward: Callable[[Event], None] | None = None
+        self._subscribed: Callable[[int], None] | None = None
+
+    def tell_others(
+        self, *, forward: Callable[[Event], None] | None, subscribed: Callable[[int], None] | None
+    ) -> None:
+        """Have other processes told: `forward` of events that they listen to, `subscribed` of new listeners here."""
+        self._forward = forward
+        self._subscribed = subscribed
+
+    def listened_elsewhere(self, tenant_ids: Iterable[int]) -> None:
+        """Note which tenants' events other processes listen to."""
+        self._elsewhere = frozenset(tenant_ids)
+
+    def tenants(self) -> list[int]:
+        """Return the tenants that somebody in this process listens to."""
+        return list(self._subscribers)
 
     def listens(self, tenant_id: int) -> bool:
         """Tell whether anybody listens for the tenant, so that nobody makes events in vain."""
-        return tenant_id in self._subscribers
+        return tenant_id in self._subscribers or tenant_id in self._elsewhere
 
     def publish(self, event: Event) -> None:
-        """Hand `event` to every subscriber of its tenant that keeps up."""
+        """Hand `event` to every subscriber of its tenant that keeps up, in this process and in others."""
+        self.publish_here(event)
+        if self._forward is not None and event.tenant_id in self._elsewhere:
+            self._forward(event)
+
+    def publish_here(self, event: Event) -> None:
+        """Hand `event` to the subscribers in this process."""
         for subscriber in tuple(self._subscribers.get(event.tenant_id, ())):
             try:
                 subscriber.events.put_nowait(event)
@@ -76,6 +100,8 @@ class Hub:
         subscriber = Subscriber()
         self._subscribers.setdefault(tenant_id, set()).add(subscriber)
         self._count += 1
+        if self._subscribed is not None:
+            self._subscribed(tenant_id)
         try:
             yield subscriber
         finally:

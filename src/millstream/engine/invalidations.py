@@ -1,6 +1,6 @@
-"""Tells this process's caches that what they hold of a tenant has changed."""
+"""Tells caches, here and in the other processes, that what they hold of a tenant has changed."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 Forget = Callable[[int], None]
 """Drops what is cached of a tenant, given its id."""
@@ -11,10 +11,15 @@ class Invalidations:
 
     def __init__(self) -> None:
         self._caches: list[Forget] = []
+        self._reach_others: Callable[[int], Awaitable[None]] | None = None
 
     def register(self, forget: Forget) -> None:
         """Have `forget` called whenever something of a tenant changes."""
         self._caches.append(forget)
+
+    def reach_others(self, reach: Callable[[int], Awaitable[None]]) -> None:
+        """Have `reach` make the other processes forget a tenant."""
+        self._reach_others = reach
 
     def forget(self, tenant_id: int) -> None:
         """Drop what this process caches of the tenant."""
@@ -22,5 +27,10 @@ class Invalidations:
             forget(tenant_id)
 
     async def tenant_changed(self, tenant_id: int) -> None:
-        """Drop what is cached of the tenant; call it after the commit and before the answer. Ruling R25."""
+        """Drop what any live process caches of the tenant; call it after the commit and before the answer.
+
+        Returns when all have done so, at most a second later; at once when this process is the only one. Ruling R25.
+        """
         self.forget(tenant_id)
+        if self._reach_others is not None:
+            await self._reach_others(tenant_id)

@@ -39,6 +39,7 @@ class Jobs:
         self._settling = settling
         # The hot operations are the collaborators' own: a layer of calls less on each.
         self.claim = claiming.claim
+        self.give_back = claiming.give_back
         self.complete = settling.complete
         self.fail = settling.fail
         self.renew = settling.renew

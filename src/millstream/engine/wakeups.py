@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from millstream.domain import limits
 from millstream.domain.errors import Overloaded
@@ -16,24 +16,40 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiters: dict[_Key, deque[asyncio.Future[None]]] = {}
         self._count = 0
+        self._spare: Callable[[int, str, int], None] | None = None
+        self._waits: Callable[[int, str], None] | None = None
+
+    def tell_others(
+        self, *, spare: Callable[[int, str, int], None] | None, waits: Callable[[int, str], None] | None
+    ) -> None:
+        """Have other processes told: `spare` of jobs that nobody waits for here, `waits` of queues waited for."""
+        self._spare = spare
+        self._waits = waits
 
     def waiting_queues(self) -> list[_Key]:
         """Return the (tenant, queue) pairs that somebody waits for."""
         return list(self._waiters)
 
     def wake(self, tenant_id: int, queue: str, jobs: int = 1) -> None:
-        """Wake up to `jobs` of those who wait for the queue, the longest waiting first."""
+        """Wake up to `jobs` of those who wait for the queue, the longest waiting first, here and then elsewhere."""
+        left = self.wake_here(tenant_id, queue, jobs)
+        if left and self._spare is not None:
+            self._spare(tenant_id, queue, left)
+
+    def wake_here(self, tenant_id: int, queue: str, jobs: int = 1) -> int:
+        """Wake up to `jobs` of those who wait in this process; returns how many jobs nobody was woken for."""
         waiters = self._waiters.get((tenant_id, queue))
         while waiters and jobs:
             future = waiters.popleft()
             if not future.done():
                 future.set_result(None)
                 jobs -= 1
+        return jobs
 
     def wake_all(self, queues: Iterable[_Key]) -> None:
-        """Wake one waiter for each of `queues`."""
+        """Wake one waiter of this process for each of `queues`."""
         for tenant_id, queue in queues:
-            self.wake(tenant_id, queue)
+            self.wake_here(tenant_id, queue)
 
     async def wait(self, tenant_id: int, queue: str, seconds: float) -> bool:
         """Wait until woken; returns False when `seconds` have passed first.
@@ -47,6 +63,8 @@ class Wakeups:
         waiters = self._waiters.setdefault(key, deque())
         waiters.append(future)
         self._count += 1
+        if self._waits is not None:
+            self._waits(tenant_id, queue)
         try:
             async with asyncio.timeout(seconds):
                 await future

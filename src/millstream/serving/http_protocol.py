@@ -2,7 +2,8 @@
 
 * ASGI sends an answer as a list of headers and then a body: a check of each header and two writes to the socket,
   a quarter of the server's time on `jobs-create`. An application that finds `millstream.answer` among the
-  extensions of its scope may call it once, instead of `send`, with the answer as bytes of the wire.
+  extensions of its scope may call it once, instead of `send`, with the answer as bytes of the wire. It returns
+  False when the client has gone.
 * A timer is set and cancelled per request for the keep-alive limit. Here each connection notes since when it
   waits, and the server looks at all of them every few seconds.
 """
@@ -35,6 +36,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._extensions = extensions
         super().connection_made(transport)  # pyright: ignore[reportArgumentType] - uvicorn narrows asyncio's type
         self._waiting_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the client has gone, also when the request under way is not the last one it sent."""
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+        super().connection_lost(exc)
 
     def close_if_overdue(self, now: float) -> None:
         """Close a connection that has been idle, or in the middle of a request's head, for too long."""
@@ -89,11 +96,11 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.scope["extensions"] = self._extensions
         super()._start_asgi_task(cycle, app)
 
-    def _answer(self, head: bytes, body: bytes) -> None:
+    def _answer(self, head: bytes, body: bytes) -> bool:
         # `head` is the status line and header lines; what the server adds and the blank line follow here.
         cycle = self._answering
         if cycle is None or cycle.disconnected:
-            return
+            return False
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         if cycle.scope["method"] == "HEAD":
@@ -105,3 +112,4 @@ class HttpProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+        return True

@@ -1,6 +1,6 @@
 """Connections: the pool, the ways to run statements, and what each failure means."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
@@ -68,6 +68,9 @@ class Driver(Protocol):
     async def fetchrow(self, query: str, *arguments: object, timeout: float | None = None) -> Row | None: ...
     async def execute(self, query: str, *arguments: object, timeout: float | None = None) -> str: ...
     async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    async def add_listener(self, channel: str, callback: Callable[[object, int, str, str], None]) -> None: ...
+    def add_termination_listener(self, callback: Callable[[object], None]) -> None: ...
 
 
 class _Pool(Protocol):
@@ -100,6 +103,17 @@ class Session:
     async def run(self, sql: str, *arguments: object) -> None:
         """Run a statement whose rows, if any, do not matter."""
         await self._driver.execute(sql, *arguments)
+
+    async def listen(self, channel: str, receive: Callable[[str], None], lost: Callable[[], None]) -> None:
+        """Have `receive` called with each notification of `channel`, `lost` when the connection is gone."""
+        self._driver.add_termination_listener(lambda _connection: lost())
+        await self._driver.add_listener(
+            channel, lambda _connection, _pid, _channel, payload: receive(payload)
+        )
+
+    def abort(self) -> None:
+        """Close the connection without a word to the server."""
+        self._driver.terminate()
 
 
 def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
@@ -144,13 +158,22 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
 class Database:
     """The server's connections to its database."""
 
-    def __init__(self, pool: _Pool, roles: "Roles") -> None:
+    def __init__(
+        self, pool: _Pool, roles: "Roles", make_session: Callable[[Driver], Session] = Session
+    ) -> None:
         self._pool = pool
+        self._make_session = make_session
         self.roles = roles
 
     @classmethod
     async def open(
-        cls, dsn: str, *, roles: "Roles | None" = None, min_size: int = 2, max_size: int = 25
+        cls,
+        dsn: str,
+        *,
+        roles: "Roles | None" = None,
+        min_size: int = 2,
+        max_size: int = 25,
+        make_session: Callable[[Driver], Session] = Session,
     ) -> "Database":
         """Connect to `dsn`; raises DatabaseUnavailable when nobody answers."""
         try:
@@ -172,7 +195,7 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
-        return cls(cast("_Pool", pool), roles or Roles())
+        return cls(cast("_Pool", pool), roles or Roles(), make_session)
 
     async def close(self) -> None:
         """Close every connection, those in use included after a moment."""
@@ -194,7 +217,7 @@ class Database:
                 raise
             raise meaning from error
         try:
-            yield Session(connection)
+            yield self._make_session(connection)
         except MillstreamError:
             raise
         except Exception as error:

@@ -19,6 +19,9 @@ _TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|:(?P<parameter>[a-z][a-z0-9_]*)
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
+# The names of the statements in use, by their texts.
+_NAMES: dict[str, str] = {}
+
 
 class StatementError(Exception):
     """A statement file is not written as it must be"""
@@ -44,7 +47,14 @@ class Statement(Struct, frozen=True):
             unknown = sorted(set(parameters) - set(self.parameters))
             raise StatementError(f"{self.name}: missing {missing}, unknown {unknown}")
         numbers = {self.parameters.index(name) + 1: place for place, name in enumerate(parameters, start=1)}
-        return _PLACEHOLDER.sub(lambda match: f"${numbers[int(match[1])]}", self.sql)
+        text = _PLACEHOLDER.sub(lambda match: f"${numbers[int(match[1])]}", self.sql)
+        _NAMES[text] = self.name
+        return text
+
+
+def name_of(sql: str) -> str:
+    """Return the name of a statement, or the first word of one without."""
+    return _NAMES.get(sql) or sql.split(maxsplit=1)[0]
 
 
 def parse(text: str, *, source: str) -> dict[str, Statement]:

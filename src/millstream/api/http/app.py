@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
+from opentelemetry.trace import Tracer
+
 from millstream.api.http.auth import BearerAuthenticator
 from millstream.api.http.dispatcher import Dialect, Dispatcher, Observe
 from millstream.api.http.health import HealthEndpoints
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
+from millstream.api.http.traced_dispatcher import TracedDispatcher
 from millstream.api.spooled.problems import problem_response
 from millstream.api.spooled.rest import spooled_dialect
 from millstream.engine.engine import Engine
@@ -19,11 +22,12 @@ def create_http_app(
     observe: Observe,
     render_metrics: Callable[[], bytes],
     dialects: Sequence[Dialect] = (),
+    tracer: Tracer | None = None,
 ) -> Dispatcher:
     """Return the ASGI callable of the main port.
 
     `observe` is told of every answer: method, path template (empty: no such path), status, seconds.
-    `dialects` are served beside the Spooled-compatible one. Run it with uvicorn's `server_header` off.
+    `dialects` are served beside the Spooled-compatible one. With a `tracer`, requests are spans. Run it with uvicorn's `server_header` off.
     """
     health = HealthEndpoints(engine.health.database_answers, render_metrics, settings)
     root = Dialect(
@@ -34,4 +38,7 @@ def create_http_app(
         body_bytes_max=settings.body_bytes_max,
         is_versioned=False,
     )
-    return Dispatcher([spooled_dialect(engine, settings), *dialects, root], settings, observe)
+    served = [spooled_dialect(engine, settings), *dialects, root]
+    if tracer is not None:
+        return TracedDispatcher(served, settings, observe, tracer)
+    return Dispatcher(served, settings, observe)

@@ -32,6 +32,17 @@ async def unless_disconnected(receive: Receive, work: Coroutine[None, None, Resu
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
+async def is_gone(receive: Receive) -> bool:
+    """Tell whether the client has closed the connection. The body must have been read to its end already."""
+    watching = asyncio.ensure_future(_until_disconnected(receive))
+    # Nothing comes while the client waits for its answer; that it has gone is told at once.
+    await asyncio.sleep(0)
+    has_gone = watching.done()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    return has_gone
+
+
 async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from millstream.api.http.auth import Authenticator
 from millstream.api.http.body_stream import BodyTooLarge, check_declared_length, read_body
 from millstream.api.http.deadlines import Deadlines
-from millstream.api.http.disconnect import ClientGone
+from millstream.api.http.disconnect import ClientGone, is_gone
 from millstream.api.http.endpoint import JSON, Auth, Endpoint, Request, Response
 from millstream.api.http.headers import (
     CommonHeaders,
@@ -40,8 +40,8 @@ from millstream.engine.admin_access import AdminAccess
 Observe = Callable[[str, str, int, float], None]
 """Told of every answer: method, path template (empty: no such path), status, seconds."""
 
-Whole = Callable[[bytes, bytes], None]
-"""Sends status line and header lines, then a body, in one piece."""
+Whole = Callable[[bytes, bytes], bool]
+"""Sends status line and header lines, then a body, in one piece; False when the client has gone."""
 
 WHOLE_ANSWER = "millstream.answer"
 _STATUS_LINES = {
@@ -112,9 +112,12 @@ class Dispatcher:
         # A listener that takes an answer as one piece of bytes is spared what a hot answer never has.
         whole: Whole | None = scope["extensions"].get(WHOLE_ANSWER) if hot and "extensions" in scope else None
         if whole is None or response.headers or b"origin" in headers:
+            if response.undelivered is not None and await is_gone(receive):
+                response.undelivered()
+                return
             await self._send(response, headers, request_id, method, hot, send)
-        else:
-            whole(self._head(response, request_id), response.body)
+        elif not whole(self._head(response, request_id), response.body) and response.undelivered is not None:
+            response.undelivered()
         template = "" if endpoint is None else endpoint.path
         self._observe(method, template, response.status, time.perf_counter() - started)
 

@@ -51,12 +51,16 @@ class Request:
 
 
 class Response(Struct, gc=False):
-    """An answer; `headers` are sent beside those that every answer carries."""
+    """An answer; `headers` are sent beside those that every answer carries.
+
+    `undelivered` is called instead when the client had closed the connection before the answer was written.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = JSON
+    undelivered: Callable[[], None] | None = None
 
 
 NO_CONTENT = Response(204)

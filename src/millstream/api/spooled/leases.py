@@ -1,5 +1,6 @@
 """Work under a lease: claim, renew, complete, fail, settle. Contract: spooled-jobs 3.11 to 3.15."""
 
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -111,7 +112,7 @@ class LeaseEndpoints:
         ]
 
     async def claim(self, request: Request) -> Response:
-        """Claim jobs; a client that goes away while it waits gets none."""
+        """Claim jobs; a client that goes away before its answer gets none."""
         body = _CLAIM.read(request.body)
         rules = Rules()
         rules.queue_name("queue_name", body.queue_name)
@@ -136,7 +137,11 @@ class LeaseEndpoints:
             jobs = await self._jobs.claim(request.principal, wish)
         if not jobs:
             return _NOTHING_CLAIMED
-        return Response(200, _encode(answers.Claimed([claimed_job(job) for job in jobs])))
+        return Response(
+            200,
+            _encode(answers.Claimed([claimed_job(job) for job in jobs])),
+            undelivered=partial(self._jobs.give_back, request.principal, jobs),
+        )
 
     async def complete(self, request: Request) -> Response:
         """Record a success."""
