@@ -12,7 +12,7 @@ from millstream.api.http.app import create_http_app
 from millstream.api.http.settings import HttpSettings
 from millstream.background.roster import loops_of
 from millstream.background.supervisor import Supervisor
-from millstream.config import Config, Environment
+from millstream.config import Config, Environment, RegistrationMode
 from millstream.domain.clock import Clock
 from millstream.domain.errors import MillstreamError
 from millstream.embedded import EmbeddedServer
@@ -20,6 +20,7 @@ from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
+from millstream.engine.sign_ins import SignInSettings
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
 from millstream.observe.metrics import batch_meter, count_api_request, render_metrics
@@ -201,6 +202,7 @@ class App:
             max_size=config.database.max_connections,
         )
         pepper = config.security.api_key_pepper
+        jwt_secret = config.security.jwt_secret
         self._engine = await open_engine(
             self._database,
             EngineSettings(
@@ -211,6 +213,9 @@ class App:
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),
                 pepper=None if pepper is None else pepper.reveal().encode(),
+                token_secret=None if jwt_secret is None else jwt_secret.reveal(),
+                access_token_hours=config.security.jwt_expiration_hours,
+                sign_in=_sign_in_settings(config),
             ),
             direct=self._direct,
             clock=self._clock,
@@ -263,6 +268,17 @@ def _http_settings(config: Config) -> HttpSettings:
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
         registration_mode=config.security.registration_mode,
         admin_key=None if admin_key is None else admin_key.reveal(),
+    )
+
+
+def _sign_in_settings(config: Config) -> SignInSettings | None:
+    smtp_url = config.mail.smtp_url
+    if smtp_url is None:
+        return None
+    return SignInSettings(
+        smtp_url=smtp_url.reveal(),
+        sender=config.mail.sender,
+        may_sign_up=config.security.registration_mode is RegistrationMode.OPEN,
     )
 
 

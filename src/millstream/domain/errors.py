@@ -53,6 +53,10 @@ class AuthenticationFailed(MillstreamError):
     """The credential is not valid"""
 
 
+class InvalidCredential(AuthenticationFailed):
+    """The API key or token is not valid"""
+
+
 class AccessDenied(MillstreamError):
     """This credential does not permit that"""
 

@@ -5,15 +5,20 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from millstream.domain.clock import Clock
+from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
+from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.queues import Queues
 from millstream.engine.settlements import Settling
+from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenants import Tenants
+from millstream.engine.token_signing import TokenSigner
+from millstream.engine.tokens import Tokens
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.workers import Workers
 from millstream.store import tenants
@@ -29,6 +34,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     worker_max_concurrency: int = 5
     live_keys: bool = False
     pepper: bytes | None = None
+    token_secret: str | None = None
+    access_token_hours: int = 24
+    sign_in: SignInSettings | None = None
     create_lanes: int = 1
     complete_lanes: int = 1
 
@@ -36,7 +44,15 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class Engine:
     """All use cases by noun."""
 
-    def __init__(self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: EngineSettings,
+        *,
+        pepper: bytes,
+        token_secret: str,
+        direct: Direct,
+    ) -> None:
         enqueuing = Enqueuing(
             context,
             defaults=settings.defaults,
@@ -51,13 +67,33 @@ class Engine:
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
-        self.credentials = Credentials(context, pepper=pepper)
+        signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
+        throttle = LogInThrottle()
+        self.credentials = Credentials(context, pepper=pepper, signer=signer)
+        self.api_keys = ApiKeys(context, pepper=pepper, live_keys=settings.live_keys)
+        self.tokens = Tokens(context, self.credentials, signer, throttle)
+        self.sign_ins = (
+            None
+            if settings.sign_in is None
+            else SignIns(
+                context,
+                self.credentials,
+                self.tokens,
+                throttle,
+                settings.sign_in,
+                pepper=pepper,
+                live_keys=settings.live_keys,
+            )
+        )
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        if self.sign_ins is not None:
+            await self.sign_ins.close()
+        await self.credentials.close()
 
 
 async def open_engine(
@@ -74,12 +110,14 @@ async def open_engine(
     `direct` opens sessions past any pooler, for partitions and vacuum.
     """
     settings = settings or EngineSettings()
-    pepper = settings.pepper
-    if pepper is None:
-        async with database.session() as session:
+    pepper, token_secret = settings.pepper, settings.token_secret
+    async with database.session() as session:
+        if pepper is None:
             pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
+        if token_secret is None:
+            token_secret = await tenants.get_setting(session, "jwt_secret")
     if observe_batch is None:
         context = Context(database, clock=clock, meters=meters)
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
-    return Engine(context, settings, pepper=pepper, direct=direct)
+    return Engine(context, settings, pepper=pepper, token_secret=token_secret, direct=direct)

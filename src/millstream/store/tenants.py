@@ -1,6 +1,5 @@
-"""Tenants and their API keys."""
+"""Tenants, each made with its first API key, and the facts of the installation."""
 
-from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
@@ -15,7 +14,6 @@ _CREATE = _QUERIES["create_tenant"].taking(
     "key_digest", "key_hash",
 )  # fmt: skip
 _COUNT = _QUERIES["count_tenants"].taking()
-_FIND_KEY = _QUERIES["find_api_key"].taking("now", "digest")
 _SETTING = _QUERIES["get_setting"].taking("key")
 
 
@@ -71,36 +69,6 @@ async def has_tenants(session: Session) -> bool:
     """Tell whether any tenant exists."""
     row = await session.one(_COUNT)
     return row is not None and int(row["tenants"]) > 0
-
-
-class StoredKey(Struct, frozen=True, kw_only=True):
-    """An API key as it is stored, with what its tenant may do."""
-
-    tenant_id: int
-    id: UUID
-    hash: str
-    queues: tuple[str, ...]
-    is_active: bool
-    expires_in_seconds: float | None
-    public_id: str
-    plan_tier: str
-
-
-async def find_api_key(session: Session, digest: bytes, now: datetime | None) -> StoredKey | None:
-    """Return the key whose secret has `digest`, active or not."""
-    row = await session.one(_FIND_KEY, now, digest)
-    if row is None:
-        return None
-    return StoredKey(
-        tenant_id=row["tenant_id"],
-        id=row["id"],
-        hash=row["hash"],
-        queues=tuple(row["queues"]),
-        is_active=row["is_active"],
-        expires_in_seconds=row["expires_in_seconds"],
-        public_id=row["public_id"],
-        plan_tier=row["plan_tier"],
-    )
 
 
 async def get_setting(session: Session, key: str) -> str:

@@ -99,6 +99,9 @@ class Dispatcher:
             response = self._unserved(dialect, None if found is None else found[0], method, headers)
         else:
             request = Request(headers, found[1], scope["query_string"], receive, request_id)
+            if not endpoint.hot:
+                client = scope.get("client")
+                request.peer = "" if client is None else client[0]
             response = await self._guarded(dialect, endpoint, request)
             if response is None:
                 return

@@ -15,10 +15,24 @@ JSON = b"application/json"
 
 
 class Request:
-    """One request on its way to a handler. `principal` is set on endpoints that authenticate only."""
+    """One request on its way to a handler.
 
-    __slots__ = ("body", "headers", "parameters", "principal", "query_string", "receive", "request_id")
+    `principal` is set on endpoints that authenticate only, `peer` (the address of the other end, empty for a
+    Unix socket) on those that are not hot.
+    """
 
+    __slots__ = (
+        "body",
+        "headers",
+        "parameters",
+        "peer",
+        "principal",
+        "query_string",
+        "receive",
+        "request_id",
+    )
+
+    peer: str
     principal: Principal
 
     def __init__(

@@ -9,8 +9,8 @@ import msgspec
 
 from millstream.api.http.endpoint import Auth, Endpoint, Parameter, Request, Response
 from millstream.domain.errors import (
-    AuthenticationFailed,
     InternalError,
+    InvalidCredential,
     InvalidField,
     InvalidJson,
     InvalidShape,
@@ -29,7 +29,7 @@ JsonValue = str | int | float | bool | None | list["JsonValue"] | Json
 
 _REF_TEMPLATE: Final = "#/components/schemas/{name}"
 _ALWAYS: Final[tuple[type[MillstreamError], ...]] = (RequestTimeout, RateLimited, InternalError, Unavailable)
-_WITH_BEARER: Final[tuple[type[MillstreamError], ...]] = (Unauthenticated, AuthenticationFailed)
+_WITH_BEARER: Final[tuple[type[MillstreamError], ...]] = (Unauthenticated, InvalidCredential)
 _WITH_BODY: Final[tuple[type[MillstreamError], ...]] = (
     InvalidJson,
     InvalidField,

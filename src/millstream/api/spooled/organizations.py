@@ -49,14 +49,7 @@ class OrganizationEndpoints:
         self._registration.check(request.headers)
         body = _CREATE.read(request.body)
         rules = Rules()
-        rules.text("name", body.name.strip(), _NAME_CHARS_MIN, _NAME_CHARS_MAX)
-        if not is_valid_slug(body.slug):
-            rules.refuse(
-                "slug",
-                "must have 3 to 50 lower-case letters and digits in groups joined by '-', start with a letter "
-                "and not be reserved",
-                "INVALID_FORMAT",
-            )
+        check_organization(rules, name=body.name, slug=body.slug)
         rules.email("billing_email", body.billing_email)
         rules.enforce()
         tenant, key = await self._tenants.create(
@@ -64,3 +57,15 @@ class OrganizationEndpoints:
         )
         answer = answers.OrganizationCreated(organization_body(tenant), issued_key(key))
         return Response(201, msgspec.json.encode(answer), _NOT_STORED)
+
+
+def check_organization(rules: Rules, *, name: str, slug: str) -> None:
+    """Check the name and the slug of a new organization. Contract: spooled-tenancy 3.1."""
+    rules.text("name", name.strip(), _NAME_CHARS_MIN, _NAME_CHARS_MAX)
+    if not is_valid_slug(slug):
+        rules.refuse(
+            "slug",
+            "must have 3 to 50 lower-case letters and digits in groups joined by '-', start with a letter "
+            "and not be reserved",
+            "INVALID_FORMAT",
+        )

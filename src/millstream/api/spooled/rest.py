@@ -6,6 +6,7 @@ from millstream.api.http.endpoint import Endpoint
 from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
+from millstream.api.spooled.api_keys import ApiKeyEndpoints
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
@@ -13,6 +14,8 @@ from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
+from millstream.api.spooled.sign_ins import SignInEndpoints
+from millstream.api.spooled.tokens import TokenEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
 from millstream.engine.engine import Engine
 
@@ -42,4 +45,8 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
+        *ApiKeyEndpoints(engine).endpoints(),
+        *TokenEndpoints(engine).endpoints(),
+        # Without a mail server there is no such sign-in, and its paths are unknown ones.
+        *([] if engine.sign_ins is None else SignInEndpoints(engine.sign_ins).endpoints()),
     ]
