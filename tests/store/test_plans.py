@@ -425,7 +425,8 @@ async def test_an_api_key_is_found_by_its_digest(filled: Database) -> None:
         use_noted_seconds="300",
     )
     assert plan.indexes_of("api_keys") == {"api_keys_digest_unique"}
-    assert plan.rows_of("api_keys") == 2
+    # An average over the three look-ups, rounded.
+    assert round(plan.rows_of("api_keys")) == 2
 
 
 async def test_the_key_of_a_token_is_found_by_its_tenant_and_id(filled: Database) -> None:
@@ -433,13 +434,13 @@ async def test_the_key_of_a_token_is_found_by_its_tenant_and_id(filled: Database
         filled,
         "find_token_keys",
         organization_ids="array['t1', 't2']",
-        key_ids="array(select id from millstream.api_keys order by id limit 2)",
+        key_ids="array[gen_random_uuid(), gen_random_uuid()]",
         jtis="array[gen_random_uuid(), gen_random_uuid()]",
         use_noted_seconds="300",
     )
-    assert plan.rows_of("api_keys") <= 4
-    assert plan.rows_of("revoked_tokens") == 0
-    assert "Seq Scan" not in plan.indexes_of("revoked_tokens")
+    assert plan.indexes_of("api_keys") == {"api_keys_pkey"}
+    assert plan.rows_of("api_keys") == 0
+    assert plan.indexes_of("revoked_tokens") <= {"revoked_tokens_pkey"}
 
 
 async def test_tokens_that_have_ended_are_found_by_their_end(filled: Database) -> None:
