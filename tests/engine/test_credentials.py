@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import bcrypt
 import pytest
 
 from millstream.domain import limits
@@ -12,6 +13,7 @@ from millstream.domain.errors import AuthenticationFailed, Conflict, InvalidCred
 from millstream.domain.tenant import IssuedKey, Tenant
 from millstream.engine import credentials as module
 from millstream.engine.engine import Engine
+from millstream.store import api_keys
 from millstream.store.api_keys import StoredKey
 from millstream.store.database import Session
 
@@ -152,7 +154,7 @@ async def test_an_unknown_key_costs_no_hash(engine: Engine, monkeypatch: pytest.
         hashed.append(secret)
         return True
 
-    monkeypatch.setattr(module.bcrypt, "checkpw", check)
+    monkeypatch.setattr(bcrypt, "checkpw", check)
     other = await module.make_key(b"another pepper", live=False, cost=4)
     for secret in (other.secret, other.secret + "x" * 100, "x" * 10_000_000):
         with pytest.raises(AuthenticationFailed):
@@ -178,14 +180,14 @@ async def test_a_flood_of_different_wrong_keys_shares_statements_and_keeps_nothi
     ]
     # A known key whose belief has gone is looked up amid the flood, not after it.
     engine.context.invalidations.forget(0)
-    engine.credentials._beliefs.clear()  # pyright: ignore[reportPrivateUsage] - as time does
+    engine.credentials._beliefs.clear()
     assert (await engine.credentials.authenticate(key.secret)).api_key_id == key.id
     assert sum(task.done() for task in flood) < len(flood) // 2
     refused = await asyncio.gather(*flood, return_exceptions=True)
     assert all(isinstance(one, AuthenticationFailed) for one in refused)
     assert len(asked) < 60
     assert sum(asked) >= 5_000
-    remembered = engine.credentials._refused  # pyright: ignore[reportPrivateUsage] - what is bounded
+    remembered = engine.credentials._refused
     assert len(remembered) <= limits.REFUSED_CREDENTIALS_MAX
 
 
@@ -202,7 +204,7 @@ async def test_more_wrong_keys_than_may_wait_are_turned_away(engine: Engine) -> 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by the number of keys that each statement looks for."""
     asked: list[int] = []
-    find = module.api_keys.find_api_keys
+    find = api_keys.find_api_keys
 
     async def counting(
         session: Session, digests: Sequence[bytes], now: datetime | None
@@ -210,5 +212,5 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(len(digests))
         return await find(session, digests, now)
 
-    monkeypatch.setattr(module.api_keys, "find_api_keys", counting)
+    monkeypatch.setattr(api_keys, "find_api_keys", counting)
     return asked

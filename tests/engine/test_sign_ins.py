@@ -34,7 +34,7 @@ class Sink:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - its name
         content = envelope.content
         assert isinstance(content, bytes)
-        self.mails.append(cast("EmailMessage", BytesParser(policy=default).parsebytes(content)))
+        self.mails.append(BytesParser(policy=default).parsebytes(content))
         return "250 taken"
 
 
@@ -285,7 +285,7 @@ async def test_a_mail_server_that_is_away_fails_no_request(office: Office, sink:
     with pytest.raises(MailNotSent):
         await asyncio.to_thread(mailer.send, "ann@example.com", "s", "t")
     assert office.engine.sign_ins is not None
-    office.engine.sign_ins._mailer = mailer  # pyright: ignore[reportPrivateUsage] - as when it goes away
+    office.engine.sign_ins._mailer = mailer
     assert (await office.post("email/start", email="ann@example.com")).status_code == 200
     await office.mailed()
     assert sink[0].mails == []

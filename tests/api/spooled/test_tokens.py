@@ -221,7 +221,13 @@ def test_no_secret_is_in_the_log(own: Api, server: LiveServer) -> None:
     made = answered(own.post("/api-keys", {"name": "quiet"}), 201)
     refused(own.post("/auth/login", {"api_key": "sk_test_never_was_a_key"}), 401)
     log = (server.data_dir / "serve.log").read_text()
-    for secret in (own.api_key, made["key"], "never_was_a_key", body["access_token"], body["refresh_token"]):
+    for secret in (
+        str(own.api_key),
+        made["key"],
+        "never_was_a_key",
+        body["access_token"],
+        body["refresh_token"],
+    ):
         assert secret not in log
 
 
