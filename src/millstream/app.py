@@ -12,7 +12,7 @@ from millstream.api.http.app import create_http_app
 from millstream.api.http.settings import HttpSettings
 from millstream.background.roster import loops_of
 from millstream.background.supervisor import Supervisor
-from millstream.config import Config, Environment
+from millstream.config import Config, Environment, RegistrationMode
 from millstream.domain.clock import Clock
 from millstream.domain.errors import MillstreamError
 from millstream.embedded import EmbeddedServer
@@ -20,6 +20,7 @@ from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
+from millstream.engine.sign_ins import SignInSettings
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
 from millstream.observe.metrics import batch_meter, count_api_request, render_metrics
@@ -208,6 +209,7 @@ class App:
         )
         pepper = config.security.api_key_pepper
         admin_key = config.security.admin_api_key
+        jwt_secret = config.security.jwt_secret
         self._engine = await open_engine(
             self._database,
             EngineSettings(
@@ -220,6 +222,9 @@ class App:
                 pepper=None if pepper is None else pepper.reveal().encode(),
                 admin_key=None if admin_key is None else admin_key.reveal(),
                 first_admin_key=config.server.environment is Environment.DEVELOPMENT,
+                token_secret=None if jwt_secret is None else jwt_secret.reveal(),
+                access_token_hours=config.security.jwt_expiration_hours,
+                sign_in=_sign_in_settings(config),
             ),
             direct=self._direct,
             open_line=await self._redis_line(),
@@ -295,6 +300,17 @@ def _http_settings(config: Config) -> HttpSettings:
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
         registration_mode=config.security.registration_mode,
         base_url=config.server.base_url,
+    )
+
+
+def _sign_in_settings(config: Config) -> SignInSettings | None:
+    smtp_url = config.mail.smtp_url
+    if smtp_url is None:
+        return None
+    return SignInSettings(
+        smtp_url=smtp_url.reveal(),
+        sender=config.mail.sender,
+        may_sign_up=config.security.registration_mode is RegistrationMode.OPEN,
     )
 
 

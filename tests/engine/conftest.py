@@ -11,6 +11,7 @@ import pytest
 
 from millstream.domain.clock import SteeredClock
 from millstream.domain.tenant import Principal
+from millstream.engine import credentials
 from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation
 from millstream.store.database import Database
@@ -26,6 +27,12 @@ OpenEngine = Callable[[OpenLine], Awaitable[Engine]]
 def work(engine: Engine, principal: Principal, clock: SteeredClock) -> Work:
     """A tenant with the top plan, under a steered clock."""
     return Work(engine, principal, clock)
+
+
+@pytest.fixture
+def cheap_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares tests the strength of bcrypt, which is not what they are about."""
+    monkeypatch.setattr(credentials.make_key, "__kwdefaults__", {"cost": 4})
 
 
 @pytest.fixture

@@ -2,22 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
+import bcrypt
 import pytest
 
-from millstream.domain.errors import AuthenticationFailed, Conflict
+from millstream.domain import limits
+from millstream.domain.errors import AuthenticationFailed, Conflict, InvalidCredential, Overloaded
 from millstream.domain.tenant import IssuedKey, Tenant
 from millstream.engine import credentials as module
 from millstream.engine.engine import Engine
+from millstream.store import api_keys
+from millstream.store.api_keys import StoredKey
+from millstream.store.database import Session
 
 pytestmark = pytest.mark.usefixtures("cheap_hash")
-
-
-@pytest.fixture
-def cheap_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The strength of bcrypt is not what these tests are about."""
-    monkeypatch.setattr(module.make_key, "__kwdefaults__", {"cost": 4})
 
 
 async def create(engine: Engine, slug: str = "acme") -> tuple[Tenant, IssuedKey]:
@@ -145,3 +145,72 @@ async def test_a_slug_belongs_to_one_tenant(engine: Engine) -> None:
     with pytest.raises(Conflict):
         await create(engine)
     await create(engine, "other")
+
+
+async def test_an_unknown_key_costs_no_hash(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def check(secret: bytes, _: bytes) -> bool:
+        hashed.append(secret)
+        return True
+
+    monkeypatch.setattr(bcrypt, "checkpw", check)
+    other = await module.make_key(b"another pepper", live=False, cost=4)
+    for secret in (other.secret, other.secret + "x" * 100, "x" * 10_000_000):
+        with pytest.raises(AuthenticationFailed):
+            await engine.credentials.authenticate(secret)
+    assert hashed == []
+
+
+async def test_a_wrong_key_is_not_looked_up_again_and_again(engine: Engine, asked: list[int]) -> None:
+    for _ in range(10):
+        with pytest.raises(AuthenticationFailed):
+            await engine.credentials.authenticate("sk_test_wrong")
+    assert asked == [1]
+
+
+async def test_a_flood_of_different_wrong_keys_shares_statements_and_keeps_nothing(
+    engine: Engine, asked: list[int]
+) -> None:
+    _, key = await create(engine)
+    await engine.credentials.authenticate(key.secret)
+    asked.clear()
+    flood = [
+        asyncio.create_task(engine.credentials.authenticate(f"sk_test_{number}")) for number in range(5_000)
+    ]
+    # A known key whose belief has gone is looked up amid the flood, not after it.
+    engine.context.invalidations.forget(0)
+    engine.credentials._beliefs.clear()
+    assert (await engine.credentials.authenticate(key.secret)).api_key_id == key.id
+    assert sum(task.done() for task in flood) < len(flood) // 2
+    refused = await asyncio.gather(*flood, return_exceptions=True)
+    assert all(isinstance(one, AuthenticationFailed) for one in refused)
+    assert len(asked) < 60
+    assert sum(asked) >= 5_000
+    remembered = engine.credentials._refused
+    assert len(remembered) <= limits.REFUSED_CREDENTIALS_MAX
+
+
+async def test_more_wrong_keys_than_may_wait_are_turned_away(engine: Engine) -> None:
+    flood = [
+        asyncio.create_task(engine.credentials.authenticate(f"sk_test_{number}"))
+        for number in range(limits.WAITING_LOOK_UPS_MAX + 500)
+    ]
+    refused = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(one) for one in refused} == {InvalidCredential, Overloaded}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of keys that each statement looks for."""
+    asked: list[int] = []
+    find = api_keys.find_api_keys
+
+    async def counting(
+        session: Session, digests: Sequence[bytes], now: datetime | None
+    ) -> list[StoredKey | None]:
+        asked.append(len(digests))
+        return await find(session, digests, now)
+
+    monkeypatch.setattr(api_keys, "find_api_keys", counting)
+    return asked

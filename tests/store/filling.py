@@ -80,6 +80,10 @@ _REST = [
         f"insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash) select 1 + n % {TENANTS},"
         " gen_random_uuid(), 'k', 'sk', sha256(n::text::bytea), '' from generate_series(1, 2000) as n"
     ),
+    (
+        f"insert into millstream.revoked_tokens (tenant_id, jti, expires_at) select 1 + n % {TENANTS}, gen_random_uuid(),"
+        " now() - interval '1 hour' + n * interval '1 minute' from generate_series(1, 5000) as n"
+    ),
 ]
 
 

@@ -22,6 +22,7 @@ GROWING = (
     "counters",
     "workers",
     "api_keys",
+    "revoked_tokens",
 )
 
 

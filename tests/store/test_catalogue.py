@@ -9,7 +9,7 @@ import pytest
 from tests.store.conftest import Connect
 
 # What belongs to no tenant. The tenant role may not read any of it.
-WITHOUT_TENANT = {"settings", "leaders", "processes", "removed_tenants", "schema_migrations"}
+WITHOUT_TENANT = {"settings", "leaders", "processes", "removed_tenants", "schema_migrations", "sign_in_codes"}
 # The tenants themselves are rows of their own tenant by another name.
 TENANT_COLUMN: Mapping[str, str] = {"tenants": "id"}
 POLICIES = {

@@ -347,9 +347,35 @@ async def test_looking_for_expired_jobs_goes_by_their_end(filled: Database) -> N
 
 
 async def test_an_api_key_is_found_by_its_digest(filled: Database) -> None:
-    plan = await run_and_undo(filled, "find_api_key", digest="sha256('7'::bytea)")
+    plan = await run_and_undo(
+        filled,
+        "find_api_keys",
+        digests="array[sha256('7'::bytea), sha256('8'::bytea), sha256('nobody''s'::bytea)]",
+        use_noted_seconds="300",
+    )
     assert plan.indexes_of("api_keys") == {"api_keys_digest_unique"}
-    assert plan.rows_of("api_keys") == 1
+    # An average over the three look-ups, rounded.
+    assert round(plan.rows_of("api_keys")) == 2
+
+
+async def test_the_key_of_a_token_is_found_by_its_tenant_and_id(filled: Database) -> None:
+    plan = await run_and_undo(
+        filled,
+        "find_token_keys",
+        organization_ids="array['t1', 't2']",
+        key_ids="array[gen_random_uuid(), gen_random_uuid()]",
+        jtis="array[gen_random_uuid(), gen_random_uuid()]",
+        use_noted_seconds="300",
+    )
+    assert plan.indexes_of("api_keys") == {"api_keys_pkey"}
+    assert plan.rows_of("api_keys") == 0
+    assert plan.indexes_of("revoked_tokens") <= {"revoked_tokens_pkey"}
+
+
+async def test_tokens_that_have_ended_are_found_by_their_end(filled: Database) -> None:
+    plan = await run_and_undo(filled, "prune_revoked_tokens", limit="100")
+    assert "revoked_tokens_ended" in plan.indexes_of("revoked_tokens")
+    assert plan.rows_of("revoked_tokens") <= 200
 
 
 async def test_silent_workers_are_found_by_their_last_heartbeat(filled: Database) -> None:

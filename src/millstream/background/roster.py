@@ -17,6 +17,7 @@ HELD_JOB_SECONDS = 0.1
 def loops_of(engine: Engine) -> list[Loop]:
     """Return the loops of `engine`. Contract: spooled-jobs 11."""
     upkeep = engine.upkeep
+    sign_ins = engine.sign_ins
     return [
         Loop(
             name="promoter",
@@ -48,6 +49,28 @@ def loops_of(engine: Engine) -> list[Loop]:
             name="event_pruner",
             interval_seconds=15,
             step=_counting(engine.relay.prune_events, full=limits.PRUNED_ROWS_MAX),
+        ),
+        Loop(
+            name="key_use_noter",
+            interval_seconds=10,
+            step=_counting(engine.credentials.note_uses),
+            leader_only=False,
+        ),
+        Loop(
+            name="token_pruner",
+            interval_seconds=300,
+            step=_counting(engine.tokens.prune, full=limits.PRUNED_TOKENS_MAX),
+        ),
+        *(
+            ()
+            if sign_ins is None
+            else (
+                Loop(
+                    name="sign_in_code_pruner",
+                    interval_seconds=300,
+                    step=_counting(sign_ins.prune, full=limits.PRUNED_TOKENS_MAX),
+                ),
+            )
         ),
         Loop(name="partitioner", interval_seconds=3600, step=_counting(upkeep.add_partitions)),
         Loop(name="partition_dropper", interval_seconds=3600, step=_counting(upkeep.drop_partitions)),

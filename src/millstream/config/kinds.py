@@ -110,6 +110,10 @@ def _read_text(text: str) -> str:
     return _matched(r"[^\x00-\x1f\x7f]{1,1024}", text)
 
 
+def _read_email(text: str) -> str:
+    return _matched(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}", text)
+
+
 def _read_secret(text: str) -> Secret:
     """Spaces at the ends belong to a secret; control characters (a file's closing newline) no client can send."""
     if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,4096}", text):
@@ -225,6 +229,7 @@ def _or(schemes: tuple[str, ...]) -> str:
 
 SWITCH = Kind(read=_read_switch, range="true or false (1, 0, yes, no, on and off too)", empty_is_absent=True)
 TEXT = Kind(read=_read_text, range="1 to 1024 characters without control characters", empty_is_absent=True)
+EMAIL = Kind(read=_read_email, range="an e-mail address", empty_is_absent=True)
 SECRET = Kind(read=_read_secret, range="text without control characters", empty_is_absent=True)
 SECRET_OR_EMPTY = Kind(read=_read_secret_or_empty, range="text without control characters; empty for none")
 PATH = Kind(read=_read_path, range="a path", empty_is_absent=True)

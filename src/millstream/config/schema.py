@@ -114,6 +114,13 @@ class SecurityConfig(Struct, frozen=True, kw_only=True):
     api_key_pepper: Secret | None = None
 
 
+class MailConfig(Struct, frozen=True, kw_only=True):
+    """The mail server for sign-in by e-mail (None: there is no such sign-in), and whom its mail is from."""
+
+    smtp_url: Secret | None = None
+    sender: str = "millstream@localhost"
+
+
 class RateLimitConfig(Struct, frozen=True, kw_only=True):
     """Requests a second and burst per organization, before its plan's own limits."""
 
@@ -153,6 +160,7 @@ class Config(Struct, frozen=True, kw_only=True):
     queue: QueueConfig = QueueConfig()
     worker: WorkerConfig = WorkerConfig()
     security: SecurityConfig = SecurityConfig()
+    mail: MailConfig = MailConfig()
     rate_limit: RateLimitConfig = RateLimitConfig()
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from millstream.config.kinds import (
     ATTRIBUTES,
+    EMAIL,
     ENVIRONMENT,
     HOST,
     LOG_FILTER,
@@ -280,7 +281,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("JWT_SECRET"),
         kind=SECRET,
         help="Signs access tokens. Required in staging and production; in development one is made and kept.",
-        reserved=True,
     ),
     Setting(
         path="security.jwt_expiration_hours",
@@ -288,7 +288,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         aliases=_aliases("JWT_EXPIRATION_HOURS"),
         kind=whole_number(1, 8_760),
         help="Life of an access token.",
-        reserved=True,
     ),
     Setting(
         path="security.admin_api_key",
@@ -332,6 +331,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="MILLSTREAM_API_KEY_PEPPER",
         kind=SECRET,
         help="Keys the digests by which API keys are found; without it one is made at installation.",
+    ),
+    Setting(
+        path="mail.smtp_url",
+        name="MILLSTREAM_SMTP_URL",
+        aliases=_aliases("SMTP_URL"),
+        kind=secret_url("smtp", "smtps", empty_is_absent=True),
+        help="Mail server, such as smtps://user:password@mail.example.com; turns sign-in by e-mail on.",
+    ),
+    Setting(
+        path="mail.sender",
+        name="MILLSTREAM_MAIL_FROM",
+        kind=EMAIL,
+        help="Address that mail comes from.",
     ),
     Setting(
         path="rate_limit.enabled",

@@ -69,6 +69,10 @@ class AdminKeyWrong(AuthenticationFailed):
     """The admin key is not valid"""
 
 
+class InvalidCredential(AuthenticationFailed):
+    """The API key or token is not valid"""
+
+
 class AccessDenied(MillstreamError):
     """This credential does not permit that"""
 

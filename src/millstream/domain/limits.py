@@ -25,6 +25,24 @@ WEBHOOK_URL_CHARS_MAX: Final = 2048
 TAG_CHARS_MAX: Final = 1024
 SEARCH_CHARS_MAX: Final = 255
 
+# Credentials
+# Keys have 51 characters. A token names up to 50 queues of up to 255 characters, in base64.
+API_KEY_CHARS_MIN: Final = 10
+API_KEY_CHARS_MAX: Final = 256
+TOKEN_CHARS_MAX: Final = 20_000
+API_KEY_NAME_CHARS_MAX: Final = 100
+API_KEY_QUEUES_MAX: Final = 50
+API_KEY_QUEUE_CHARS_MAX: Final = 255
+API_KEY_RATE_LIMIT_MAX: Final = 10_000
+EMAIL_CHARS_MAX: Final = 254
+SIGN_IN_CODE_TRIES_MAX: Final = 5
+# Rows of a loop's statement, and remembered credentials of a process.
+PRUNED_TOKENS_MAX: Final = 5_000
+REMEMBERED_CREDENTIALS_MAX: Final = 10_000
+REFUSED_CREDENTIALS_MAX: Final = 4_096
+WAITING_LOOK_UPS_MAX: Final = 10_000
+THROTTLED_CALLERS_MAX: Final = 10_000
+
 # Opaque JSON, serialized
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 RESULT_BYTES_MAX: Final = 1024 * 1024
@@ -90,10 +108,6 @@ DESCRIPTION_CHARS_MAX: Final = 2_000
 BILLING_REFERENCE_CHARS_MAX: Final = 255
 TENANT_SEARCH_CHARS_MAX: Final = 100
 CUSTOM_LIMIT_MAX: Final = 2**31 - 1
-API_KEY_NAME_CHARS_MAX: Final = 100
-API_KEY_QUEUES_MAX: Final = 50
-API_KEY_QUEUE_CHARS_MAX: Final = 255
-API_KEY_RATE_LIMIT_MAX: Final = 10_000
 RETURN_URL_CHARS_MAX: Final = 2_048
 
 # Guesses of the admin key

@@ -97,3 +97,9 @@ def check_queue(principal: Principal, queue: str) -> None:
     """Raise AccessDenied unless the credential reaches `queue`."""
     if not principal.permits(queue):
         raise AccessDenied
+
+
+def check_unrestricted(principal: Principal) -> None:
+    """Raise AccessDenied unless the credential reaches all queues. Contract: spooled-tenancy 4.2."""
+    if principal.queues is not None:
+        raise AccessDenied

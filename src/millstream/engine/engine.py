@@ -8,17 +8,22 @@ from opentelemetry.trace import Tracer
 from millstream.domain.clock import Clock
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
+from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
+from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.queues import Queues
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
+from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenant_removal import TenantRemoval
 from millstream.engine.tenants import Tenants
+from millstream.engine.token_signing import TokenSigner
+from millstream.engine.tokens import Tokens
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.usage import Usage
 from millstream.engine.workers import Workers
@@ -41,6 +46,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pepper: bytes | None = None
     admin_key: str | None = None
     first_admin_key: bool = False
+    token_secret: str | None = None
+    access_token_hours: int = 24
+    sign_in: SignInSettings | None = None
     create_lanes: int = 1
     complete_lanes: int = 1
 
@@ -55,6 +63,7 @@ class Engine:
         *,
         pepper: bytes,
         admin_digest: bytes | None,
+        token_secret: str,
         direct: Direct,
         open_line: OpenLine | None = None,
     ) -> None:
@@ -83,7 +92,24 @@ class Engine:
         self.admin = Admin(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
         self.admin_access = AdminAccess(admin_digest)
         self.usage = Usage(context)
-        self.credentials = Credentials(context, pepper=pepper)
+        signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
+        throttle = LogInThrottle()
+        self.credentials = Credentials(context, pepper=pepper, signer=signer)
+        self.api_keys = ApiKeys(context, pepper=pepper, live_keys=settings.live_keys)
+        self.tokens = Tokens(context, self.credentials, signer, throttle)
+        self.sign_ins = (
+            None
+            if settings.sign_in is None
+            else SignIns(
+                context,
+                self.credentials,
+                self.tokens,
+                throttle,
+                settings.sign_in,
+                pepper=pepper,
+                live_keys=settings.live_keys,
+            )
+        )
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
@@ -96,6 +122,9 @@ class Engine:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        if self.sign_ins is not None:
+            await self.sign_ins.close()
+        await self.credentials.close()
 
 
 async def open_engine(
@@ -114,17 +143,25 @@ async def open_engine(
     `open_line` opens another one.
     """
     settings = settings or EngineSettings()
-    pepper = settings.pepper
-    if pepper is None:
-        async with database.session() as session:
+    pepper, token_secret = settings.pepper, settings.token_secret
+    async with database.session() as session:
+        if pepper is None:
             pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
+        if token_secret is None:
+            token_secret = await tenants.get_setting(session, "jwt_secret")
     if observe_batch is None:
         context = Context(database, clock=clock, meters=meters)
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
     admin_digest = await _admin_digest(database, settings)
     return Engine(
-        context, settings, pepper=pepper, admin_digest=admin_digest, direct=direct, open_line=open_line
+        context,
+        settings,
+        pepper=pepper,
+        admin_digest=admin_digest,
+        token_secret=token_secret,
+        direct=direct,
+        open_line=open_line,
     )
 
 

@@ -1,4 +1,4 @@
-"""Tenants and their API keys."""
+"""Tenants, each made with its first API key, and the facts of the installation."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,7 +24,6 @@ _UPDATE = _QUERIES["update_tenant"].taking(
 _WEBHOOK_TOKEN = _QUERIES["get_webhook_token"].taking("tenant_id")
 _REPLACE_WEBHOOK_TOKEN = _QUERIES["replace_webhook_token"].taking("now", "tenant_id", "webhook_token")
 _FREE_SLUG = _QUERIES["find_free_slug"].taking("slugs")
-_FIND_KEY = _QUERIES["find_api_key"].taking("now", "digest")
 _SETTING = _QUERIES["get_setting"].taking("key")
 
 
@@ -140,38 +139,6 @@ async def has_tenants(session: Session) -> bool:
     """Tell whether any tenant exists."""
     row = await session.one(_COUNT)
     return row is not None and int(row["tenants"]) > 0
-
-
-class StoredKey(Struct, frozen=True, kw_only=True):
-    """An API key as it is stored, with what its tenant may do."""
-
-    tenant_id: int
-    id: UUID
-    hash: str
-    queues: tuple[str, ...]
-    is_active: bool
-    expires_in_seconds: float | None
-    public_id: str
-    plan_tier: str
-    custom_limits: str | None = None
-
-
-async def find_api_key(session: Session, digest: bytes, now: datetime | None) -> StoredKey | None:
-    """Return the key whose secret has `digest`, active or not."""
-    row = await session.one(_FIND_KEY, now, digest)
-    if row is None:
-        return None
-    return StoredKey(
-        tenant_id=row["tenant_id"],
-        id=row["id"],
-        hash=row["hash"],
-        queues=tuple(row["queues"]),
-        is_active=row["is_active"],
-        expires_in_seconds=row["expires_in_seconds"],
-        public_id=row["public_id"],
-        plan_tier=row["plan_tier"],
-        custom_limits=row["custom_limits"],
-    )
 
 
 async def get_setting(session: Session, key: str) -> str:

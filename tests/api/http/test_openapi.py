@@ -15,8 +15,23 @@ from millstream.domain.problems import problem_of
 from millstream.engine.engine import Engine
 
 # Endpoints are declared without an engine; nothing here calls one.
-NOUNS = ("jobs", "queues", "workers", "tenants", "usage", "admin", "admin_access", "credentials", "health")
-ENDPOINTS = spooled_endpoints(cast("Engine", SimpleNamespace(**dict.fromkeys(NOUNS))), HttpSettings())
+NOUNS = (
+    "jobs",
+    "queues",
+    "workers",
+    "tenants",
+    "usage",
+    "admin",
+    "admin_access",
+    "api_keys",
+    "tokens",
+    "sign_ins",
+    "credentials",
+    "health",
+)
+ENDPOINTS = spooled_endpoints(
+    cast("Engine", SimpleNamespace(**dict.fromkeys(NOUNS, "anything"))), HttpSettings()
+)
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi_document(ENDPOINTS, ProblemBody)))
 
 

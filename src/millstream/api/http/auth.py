@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from millstream.domain.errors import AuthenticationFailed, Unauthenticated
+from millstream.domain import limits
+from millstream.domain.errors import InvalidCredential, Unauthenticated
 from millstream.domain.tenant import Principal
 from millstream.engine.credentials import Credentials
 
 _SCHEME = b"Bearer "
-# Keys have 51 characters and access tokens some hundreds; what is longer is not worth a look-up.
-_SECRET_CHARS_MAX = 4096
 
 
 class Authenticator(Protocol):
@@ -20,7 +19,7 @@ class Authenticator(Protocol):
         ...
 
     async def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Return the principal. Raises Unauthenticated without a credential, AuthenticationFailed for a bad one."""
+        """Return the principal. Raises Unauthenticated without a credential, InvalidCredential for a bad one."""
         ...
 
 
@@ -38,12 +37,20 @@ class BearerAuthenticator:
         return self._credentials.cached(value[7:].decode("latin-1"))
 
     async def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Return the principal. Raises Unauthenticated without a credential, AuthenticationFailed for a bad one."""
-        value = headers.get(b"authorization", b"")
-        if value[:7] != _SCHEME or not value[7:]:
-            raise Unauthenticated
-        secret = value[7:]
-        # Not what any credential looks like; a database would refuse some of it.
-        if len(secret) > _SECRET_CHARS_MAX or not secret.isascii() or b"\0" in secret:
-            raise AuthenticationFailed
-        return await self._credentials.authenticate(secret.decode("ascii"))
+        """Return the principal. Raises Unauthenticated without a credential, InvalidCredential for a bad one."""
+        return await self._credentials.authenticate(bearer_of(headers))
+
+
+def bearer_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the API key or token that a request presents.
+
+    Raises Unauthenticated when there is none, InvalidCredential for what cannot be one.
+    """
+    value = headers.get(b"authorization", b"")
+    if value[:7] != _SCHEME or not value[7:]:
+        raise Unauthenticated
+    secret = value[7:]
+    # Not what any credential looks like; a database would refuse some of it.
+    if len(secret) > limits.TOKEN_CHARS_MAX or not secret.isascii() or b"\0" in secret:
+        raise InvalidCredential
+    return secret.decode("ascii")

@@ -103,7 +103,7 @@ class Dispatcher:
             response = self._unserved(dialect, None if found is None else found[0], method, headers)
         else:
             request = Request(headers, found[1], scope["query_string"], receive, request_id)
-            if endpoint.auth is not Auth.BEARER:
+            if not endpoint.hot:
                 request.address = _address_of(scope)
             response = await self._guarded(dialect, endpoint, request)
             if response is None:

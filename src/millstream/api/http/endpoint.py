@@ -17,7 +17,8 @@ JSON = b"application/json"
 class Request:
     """One request on its way to a handler.
 
-    `principal` is set on endpoints that authenticate by it only, `address` (the client's) on the others.
+    `principal` is set on endpoints that authenticate by it only, `address` (of the other end, empty for a Unix socket) on
+    those that are not hot.
     """
 
     __slots__ = (

@@ -13,8 +13,8 @@ from millstream.domain.errors import (
     AdminKeyMissing,
     AdminKeyWrong,
     AdminNotConfigured,
-    AuthenticationFailed,
     InternalError,
+    InvalidCredential,
     InvalidField,
     InvalidJson,
     InvalidShape,
@@ -33,7 +33,7 @@ JsonValue = str | int | float | bool | None | list["JsonValue"] | Json
 
 _REF_TEMPLATE: Final = "#/components/schemas/{name}"
 _ALWAYS: Final[tuple[type[MillstreamError], ...]] = (RequestTimeout, RateLimited, InternalError, Unavailable)
-_WITH_BEARER: Final[tuple[type[MillstreamError], ...]] = (Unauthenticated, AuthenticationFailed)
+_WITH_BEARER: Final[tuple[type[MillstreamError], ...]] = (Unauthenticated, InvalidCredential)
 _WITH_ADMIN_KEY: Final[tuple[type[MillstreamError], ...]] = (
     AdminNotConfigured,
     AdminKeyMissing,

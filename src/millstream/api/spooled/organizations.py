@@ -89,9 +89,7 @@ class OrganizationEndpoints:
         body = _CREATE.read(request.body)
         name = body.name.strip()
         rules = Rules()
-        check_name(rules, name)
-        if not is_valid_slug(body.slug):
-            rules.refuse("slug", SLUG_RULE, "INVALID_FORMAT")
+        check_organization(rules, name=name, slug=body.slug)
         rules.email("billing_email", body.billing_email)
         rules.enforce()
         tenant, key = await self._tenants.create(name=name, slug=body.slug, billing_email=body.billing_email)
@@ -141,3 +139,10 @@ def check_name(rules: Rules, name: str | None) -> None:
 def settings_text(rules: Rules, settings: Raw | UnsetType) -> str | None:
     """Return the settings of an organization as JSON text, None when they are absent or null."""
     return rules.json_text("settings", settings, limits.SETTINGS_BYTES_MAX)
+
+
+def check_organization(rules: Rules, *, name: str, slug: str) -> None:
+    """Check the name and the slug of a new organization. Contract: spooled-tenancy 3.1."""
+    check_name(rules, name.strip())
+    if not is_valid_slug(slug):
+        rules.refuse("slug", SLUG_RULE, "INVALID_FORMAT")

@@ -7,6 +7,7 @@ from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.admin import AdminEndpoints
+from millstream.api.spooled.api_keys import ApiKeyEndpoints
 from millstream.api.spooled.billing import BillingEndpoints
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
@@ -15,7 +16,9 @@ from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
+from millstream.api.spooled.sign_ins import SignInEndpoints
 from millstream.api.spooled.slugs import SlugEndpoints
+from millstream.api.spooled.tokens import TokenEndpoints
 from millstream.api.spooled.usage import UsageEndpoints
 from millstream.api.spooled.webhook_tokens import WebhookTokenEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
@@ -53,4 +56,8 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *WebhookTokenEndpoints(engine, settings).endpoints(),
         *AdminEndpoints(engine).endpoints(),
         *BillingEndpoints(engine).endpoints(),
+        *ApiKeyEndpoints(engine).endpoints(),
+        *TokenEndpoints(engine).endpoints(),
+        # Without a mail server there is no such sign-in, and its paths are unknown ones.
+        *([] if engine.sign_ins is None else SignInEndpoints(engine.sign_ins).endpoints()),
     ]

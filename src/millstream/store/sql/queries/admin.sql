@@ -55,7 +55,7 @@ left join lateral (
         (select count(*) from millstream.jobs as j where j.tenant_id = p.id) as active_jobs,
         (select count(*) from millstream.queues as q where q.tenant_id = p.id) as queues,
         (select count(*) from millstream.workers as w where w.tenant_id = p.id and w.status < 3) as workers,
-        (select count(*) from millstream.api_keys as k where k.tenant_id = p.id and k.is_active) as api_keys
+        (select count(*) from millstream.api_keys as k where k.tenant_id = p.id and k.is_active and not k.is_session) as api_keys
 ) as u on true
 order by p.place;
 
@@ -85,9 +85,9 @@ select
         select count(*) from millstream.workers as w where w.tenant_id = :tenant_id::int and w.status < 3
     ) as workers,
     (
-        select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and k.is_active
+        select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session
     ) as api_keys,
-    (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int) as all_api_keys,
+    (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and not k.is_session) as all_api_keys,
     (
         coalesce((
             select sum(k.amount) from millstream.counters as k
@@ -152,7 +152,7 @@ select
     ) as failed_24h,
     c.jobs_today, c.jobs_created, w.seen, w.healthy, w.degraded,
     (select count(*) from millstream.queues) as queues,
-    (select count(*) from millstream.api_keys as k where k.is_active) as api_keys
+    (select count(*) from millstream.api_keys as k where k.is_active and not k.is_session) as api_keys
 from (
     select
         count(*) as tenants,

@@ -78,7 +78,11 @@ select
     ) as active_jobs,
     (select count(*) from millstream.queues as q where q.tenant_id = :tenant_id::int) as queues,
     (select count(*) from millstream.workers as w where w.tenant_id = :tenant_id::int and w.status < 3) as workers,
-    (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and k.is_active) as api_keys;
+    (
+        select count(*)
+        from millstream.api_keys as k
+        where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session
+    ) as api_keys;
 
 -- name: count_queues :one
 -- Counts a tenant's configured queues.

@@ -91,15 +91,6 @@ limit 1;
 -- Counts the tenants, to know an empty database.
 select count(*) as tenants from millstream.tenants;
 
--- name: find_api_key :one
--- Finds a key and its tenant by the digest of the secret, if the tenant is served.
-select
-    k.tenant_id, k.id, k.hash, k.queues, k.is_active, k.expires_at, t.public_id, t.plan_tier, t.custom_limits,
-    extract(epoch from k.expires_at - coalesce(:now::timestamptz, now()))::float8 as expires_in_seconds
-from millstream.api_keys as k
-inner join millstream.tenants as t on t.id = k.tenant_id
-where k.digest = :digest::bytea and t.is_active and t.deleted_at is null;
-
 -- name: get_setting :one
 -- Reads one fact about this installation.
 select s.value from millstream.settings as s where s.key = :key::text;
