@@ -20,6 +20,7 @@ from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
+from millstream.engine.ingest import WebhookSecrets
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
 from millstream.observe.metrics import batch_meter, count_api_request, render_metrics
@@ -211,6 +212,9 @@ class App:
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),
                 pepper=None if pepper is None else pepper.reveal().encode(),
+                webhook_secrets=WebhookSecrets(
+                    github=config.security.github_webhook_secret, stripe=config.security.stripe_webhook_secret
+                ),
             ),
             direct=self._direct,
             clock=self._clock,

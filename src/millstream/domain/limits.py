@@ -25,6 +25,15 @@ WEBHOOK_URL_CHARS_MAX: Final = 2048
 TAG_CHARS_MAX: Final = 1024
 SEARCH_CHARS_MAX: Final = 255
 
+# Incoming webhooks
+STORED_QUEUE_NAME_CHARS_MAX: Final = 255
+EVENT_TYPE_CHARS_MAX: Final = 100
+EVENT_CHARS_IN_QUEUE_MAX: Final = 64
+SIGNATURE_HEADER_BYTES_MAX: Final = 4096
+# The newest accepted ones that a tenant's log keeps, and after how many more a process trims it.
+INGEST_DELIVERIES_MAX: Final = 10_000
+INGEST_DELIVERIES_BETWEEN_TRIMS: Final = 500
+
 # Opaque JSON, serialized
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 RESULT_BYTES_MAX: Final = 1024 * 1024

@@ -10,6 +10,7 @@ from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
+from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
 from millstream.engine.settlements import Settling
@@ -31,6 +32,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pepper: bytes | None = None
     create_lanes: int = 1
     complete_lanes: int = 1
+    webhook_secrets: WebhookSecrets = WebhookSecrets()
 
 
 class Engine:
@@ -48,6 +50,7 @@ class Engine:
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
+        self.ingest = Ingest(context, enqueuing, secrets=settings.webhook_secrets)
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)

@@ -1,7 +1,7 @@
 """Enqueueing: new jobs, idempotency keys and the caps of a plan."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import structlog
@@ -28,6 +28,9 @@ from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRo
 KNOWN_LABELS_MAX = 100_000
 # What a row weighs in a batch besides its payload.
 ROW_BYTES = 200
+
+Beside = Callable[[Session, Enqueued], Awaitable[None]]
+"""Writes what must be committed together with a job, once that is inserted or found."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,9 +77,20 @@ class Enqueuing:
             await self._check_parent(principal.tenant_id, job.parent_job_id)
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
         if is_capped(principal.plan):
-            created = (await self._create_capped(principal, [row]))[0]
+            created = (await self._create_apart(principal, [row]))[0]
         else:
             created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
+        return Enqueued(created.id, created.created)
+
+    async def enqueue_beside(self, principal: Principal, job: NewJob, beside: Beside) -> Enqueued:
+        """Create `job` as `enqueue` does, and whatever `beside` writes in the same transaction.
+
+        `beside` is called before the commit; when it raises, nothing is created.
+        """
+        check_queue(principal, job.queue)
+        self._check_payload(principal.plan, job)
+        row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
+        [created] = await self._create_apart(principal, [row], beside)
         return Enqueued(created.id, created.created)
 
     async def enqueue_many(
@@ -99,7 +113,7 @@ class Enqueuing:
                 continue
             fitting.append(CreateRow(principal.tenant_id, self._context.ids.next(), job))
         if is_capped(principal.plan):
-            created: Sequence[Created | MillstreamError] = await self._create_capped(principal, fitting)
+            created: Sequence[Created | MillstreamError] = await self._create_apart(principal, fitting)
         else:
             size = sum(len(row.job.payload) + ROW_BYTES for row in fitting)
             created = await self.batcher.submit(principal.tenant_id, fitting, size)
@@ -207,31 +221,41 @@ class Enqueuing:
             known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])
         return [Created(row.id, True, False) if row.id in known else OutcomeUnknown() for row in rows]
 
-    # Tenants whose plan caps jobs
+    # Transactions of their own: tenants whose plan caps jobs, jobs with something beside them
 
-    async def _create_capped(self, principal: Principal, rows: Sequence[CreateRow]) -> list[Created]:
-        """Create `rows` under the lock of the tenant's row, if the plan has room for all that are new."""
+    async def _create_apart(
+        self, principal: Principal, rows: Sequence[CreateRow], beside: Beside | None = None
+    ) -> list[Created]:
+        """Create `rows`, if the plan has room for all that are new, and what `beside` writes."""
         if not rows:
             return []
         firsts, places = _collapse(rows)
         labels = self._new_labels(firsts)
-        plan = principal.plan
         async with self._context.database.transaction() as session:
-            await quotas.lock_tenant(session, principal.tenant_id)
-            keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
-            known = await quotas.find_known_keys(session, principal.tenant_id, keys) if keys else set[str]()
-            adding = sum(row.job.idempotency_key not in known for row in firsts)
-            if adding:
-                usage = await quotas.count_job_usage(
-                    session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
-                )
-                check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
-                check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
+            if is_capped(principal.plan):
+                await self._check_room(session, principal, firsts)
             created = await self._insert(session, firsts, labels, secrets.randbits(63))
+            if beside is not None:
+                for answer in created:
+                    await beside(session, Enqueued(answer.id, answer.created))
         answers = _spread(created, places)
         self._announce(firsts, created, labels)
         await self._touch_hits(rows, answers)
         return answers
+
+    async def _check_room(self, session: Session, principal: Principal, firsts: Sequence[CreateRow]) -> None:
+        """Raise QuotaExceeded unless the plan has room; the tenant's row stays locked, so that it remains so."""
+        plan = principal.plan
+        await quotas.lock_tenant(session, principal.tenant_id)
+        keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
+        known = await quotas.find_known_keys(session, principal.tenant_id, keys) if keys else set[str]()
+        adding = sum(row.job.idempotency_key not in known for row in firsts)
+        if adding:
+            usage = await quotas.count_job_usage(
+                session, principal.tenant_id, active_max=plan.max_active_jobs, now=self._context.now()
+            )
+            check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
+            check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
 
 
 def is_capped(plan: Plan) -> bool:

@@ -166,6 +166,7 @@ WITHOUT_BODY = [
     Endpoint("GET", "/workers/table-worker-unknown"),
     Endpoint("POST", "/workers/table-worker-unknown/deregister"),
     Endpoint("DELETE", "/workers/table-worker-unknown"),
+    Endpoint("GET", "/webhooks/deliveries"),
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY

@@ -92,6 +92,7 @@ def openapi_document(endpoints: Sequence[Endpoint], problem_type: type[msgspec.S
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
+                "webhookToken": {"type": "apiKey", "in": "header", "name": "X-Webhook-Token"},
             },
         },
     }
@@ -123,6 +124,9 @@ def _security(auth: Auth) -> list[JsonValue]:
         case Auth.REGISTRATION:
             # Either of them: whether the first is enough depends on the server's settings.
             return [{}, {"adminKey": []}]
+        case Auth.WEBHOOK:
+            # A provider's signature is in a header that only the provider can make.
+            return [{}, {"webhookToken": []}]
         case Auth.OPEN:
             return []
         case _:

@@ -8,6 +8,7 @@ from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
+from millstream.api.spooled.ingest import IngestEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
 from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
@@ -41,5 +42,6 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *DeadLetterEndpoints(engine).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
+        *IngestEndpoints(engine, settings).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
     ]
