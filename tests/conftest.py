@@ -125,7 +125,7 @@ def make_tenant(server: LiveServer) -> Callable[..., LiveTenant]:
     """Make a tenant of the live server: `make_tenant(plan_tier="free", queues=("a",))`."""
 
     def make(*, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)) -> LiveTenant:
-        return _run_apart(_create_live_tenant(server, plan_tier, queues))
+        return create_live_tenant(server, plan_tier, queues)
 
     return make
 
@@ -140,6 +140,13 @@ def tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
 def free_tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
     """A fresh tenant with the free plan."""
     return make_tenant(plan_tier="free")
+
+
+def create_live_tenant(
+    server: LiveServer, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)
+) -> LiveTenant:
+    """Make a tenant of a live server; for fixtures that outlive one test."""
+    return _run_apart(_create_live_tenant(server, plan_tier, queues))
 
 
 def _run_apart(coroutine: Coroutine[object, object, LiveTenant]) -> LiveTenant:
