@@ -30,6 +30,9 @@ from millstream.store.tenants import NewTenant
 STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEMPLATE = "millstream_template"
 _PROCESSES_VARIABLE = "MILLSTREAM_TEST_PROCESSES"
+# What the live server checks the signatures of incoming webhooks with.
+GITHUB_SECRET = "github shares this with the server"
+STRIPE_SECRET = "whsec_stripe_shares_this_with_the_server"
 
 
 class LiveServer(Struct, frozen=True, kw_only=True):
@@ -52,6 +55,7 @@ class LiveTenant(Struct, frozen=True, kw_only=True):
     api_key: str
     organization_id: str
     tenant_id: int
+    webhook_token: str
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +85,8 @@ def _processes() -> str:
 
 def _server_environment() -> dict[str, str]:
     # The server refuses variables of its prefix that are no settings.
-    return {name: value for name, value in os.environ.items() if name != _PROCESSES_VARIABLE}
+    inherited = {name: value for name, value in os.environ.items() if name != _PROCESSES_VARIABLE}
+    return {**inherited, "GITHUB_WEBHOOK_SECRET": GITHUB_SECRET, "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
 
 
 def _reachable_directory() -> str | None:
@@ -120,7 +125,7 @@ def make_tenant(server: LiveServer) -> Callable[..., LiveTenant]:
     """Make a tenant of the live server: `make_tenant(plan_tier="free", queues=("a",))`."""
 
     def make(*, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)) -> LiveTenant:
-        return _run_apart(_create_live_tenant(server, plan_tier, queues))
+        return create_live_tenant(server, plan_tier, queues)
 
     return make
 
@@ -137,6 +142,13 @@ def free_tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
     return make_tenant(plan_tier="free")
 
 
+def create_live_tenant(
+    server: LiveServer, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)
+) -> LiveTenant:
+    """Make a tenant of a live server; for fixtures that outlive one test."""
+    return _run_apart(_create_live_tenant(server, plan_tier, queues))
+
+
 def _run_apart(coroutine: Coroutine[object, object, LiveTenant]) -> LiveTenant:
     # In a thread of its own: the test's own event loop may be running.
     with ThreadPoolExecutor(1) as executor:
@@ -149,6 +161,7 @@ async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[
         # A cheap hash: the strength of bcrypt is not what these tests are about.
         key = await make_key(pepper, live=False, cost=4)
         public_id = str(uuid4())
+        webhook_token = secrets.token_urlsafe(32)
         created = await tenants.create_tenant(
             session,
             NewTenant(
@@ -157,7 +170,7 @@ async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[
                 name="Test tenant",
                 plan_tier=plan_tier,
                 billing_email=None,
-                webhook_token=secrets.token_urlsafe(32),
+                webhook_token=webhook_token,
                 key_id=uuid4(),
                 key_name="test",
                 key_prefix=key.prefix,
@@ -170,7 +183,13 @@ async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[
             await session.run(
                 "update millstream.api_keys set queues = $2 where tenant_id = $1", created.id, list(queues)
             )
-    return LiveTenant(url=server.url, api_key=key.secret, organization_id=public_id, tenant_id=created.id)
+    return LiveTenant(
+        url=server.url,
+        api_key=key.secret,
+        organization_id=public_id,
+        tenant_id=created.id,
+        webhook_token=webhook_token,
+    )
 
 
 class Cluster(Struct, frozen=True, kw_only=True):

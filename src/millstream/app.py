@@ -20,6 +20,7 @@ from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
+from millstream.engine.ingest import WebhookSecrets
 from millstream.engine.sign_ins import SignInSettings
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
@@ -225,6 +226,9 @@ class App:
                 token_secret=None if jwt_secret is None else jwt_secret.reveal(),
                 access_token_hours=config.security.jwt_expiration_hours,
                 sign_in=_sign_in_settings(config),
+                webhook_secrets=WebhookSecrets(
+                    github=config.security.github_webhook_secret, stripe=config.security.stripe_webhook_secret
+                ),
             ),
             direct=self._direct,
             open_line=await self._redis_line(),

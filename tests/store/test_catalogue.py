@@ -108,31 +108,64 @@ _SPECIAL: Mapping[tuple[str, str], str] = {
 }
 
 
+async def tenant_tables(connection: asyncpg.Connection) -> list[str]:
+    """Return the names of all tables whose rows belong to tenants, partitions included."""
+    return [table["name"] for table in await connection.fetch(_TABLES) if table["has_tenant"]]
+
+
+async def insertion(connection: asyncpg.Connection, table: str, tenant_id: int) -> str:
+    """Return a statement that inserts a row of `tenant_id` into `table`."""
+    columns = await connection.fetch(
+        "select column_name::text as name, data_type from information_schema.columns where table_schema ="
+        " 'millstream' and table_name = $1 and is_nullable = 'NO' and column_default is null",
+        table,
+    )
+    parent = "jobs_done" if table.startswith("jobs_done") else table
+    values = [
+        str(tenant_id)
+        if column["name"] == "tenant_id"
+        else _SPECIAL.get((parent, column["name"]), _VALUES[column["data_type"]])
+        for column in columns
+    ]
+    names = ", ".join(column["name"] for column in columns)
+    return f"insert into millstream.{table} ({names}) values ({', '.join(values)})"
+
+
 async def fill(connection: asyncpg.Connection, tenant_id: int) -> list[str]:
     """Insert one row of `tenant_id` into every table that has one; returns the names of all tenant tables."""
-    tables: list[str] = []
-    for table in await connection.fetch(_TABLES):
-        name = table["name"]
-        if not table["has_tenant"]:
-            continue
-        tables.append(name)
-        if name.startswith("jobs_done_"):
-            # Filled through the table that it is a partition of.
-            continue
-        columns = await connection.fetch(
-            "select column_name::text as name, data_type from information_schema.columns where table_schema ="
-            " 'millstream' and table_name = $1 and is_nullable = 'NO' and column_default is null",
-            name,
-        )
-        values = [
-            str(tenant_id)
-            if column["name"] == "tenant_id"
-            else _SPECIAL.get((name, column["name"]), _VALUES[column["data_type"]])
-            for column in columns
-        ]
-        names = ", ".join(column["name"] for column in columns)
-        await connection.execute(f"insert into millstream.{name} ({names}) values ({', '.join(values)})")
+    tables = await tenant_tables(connection)
+    for table in tables:
+        # Partitions are filled through the table that they belong to.
+        if not table.startswith("jobs_done_"):
+            await connection.execute(await insertion(connection, table, tenant_id))
     return tables
+
+
+async def rows_of(connection: asyncpg.Connection, tables: list[str], tenant_id: int) -> dict[str, list[str]]:
+    """Return every row of a tenant as text, by table."""
+    return {
+        table: [
+            row[0]
+            for row in await connection.fetch(
+                f"select t::text from millstream.{table} as t where tenant_id = $1", tenant_id
+            )
+        ]
+        for table in tables
+    }
+
+
+async def run_as_tenant(connection: asyncpg.Connection, setting: str | None, statement: str) -> str:
+    """Run a statement in a transaction under the tenant role; returns what the database says it did."""
+    async with connection.transaction():
+        await become_tenant(connection, setting)
+        return await connection.execute(statement)
+
+
+async def become_tenant(connection: asyncpg.Connection, setting: str | None) -> None:
+    """Take the tenant role until the transaction ends, with or without saying for whom."""
+    await connection.execute("set local role millstream_tenant")
+    if setting is not None:
+        await connection.execute("select set_config('millstream.tenant_id', $1, true)", setting)
 
 
 async def make_tenants(connection: asyncpg.Connection) -> tuple[int, int]:
@@ -151,9 +184,7 @@ async def count_as_tenant(
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
     async with connection.transaction():
-        await connection.execute("set local role millstream_tenant")
-        if setting is not None:
-            await connection.execute("select set_config('millstream.tenant_id', $1, true)", setting)
+        await become_tenant(connection, setting)
         for table in tables:
             counts[table] = await connection.fetchval(f"select count(*) from millstream.{table}") or 0
     return counts
@@ -180,17 +211,60 @@ async def test_a_tenant_sees_its_own_rows_and_nothing_else(connection: asyncpg.C
     assert own == {**everything, "tenants": 1}
 
 
-async def test_a_tenant_cannot_write_into_another(connection: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("setting", [None, "", "0", "-1", "2147483647", "other"])
+async def test_without_its_own_setting_a_tenant_changes_no_row_of_any_table(
+    connection: asyncpg.Connection, setting: str | None
+) -> None:
     one, other = await make_tenants(connection)
-    await fill(connection, one)
-    await connection.execute("select set_config('millstream.tenant_id', $1, false)", str(other))
-    await connection.execute("set role millstream_tenant")
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.execute(
-            "insert into millstream.job_labels (tenant_id, kind, label) values ($1, 1, 'theirs')", one
+    tables = await fill(connection, one)
+    before = await rows_of(connection, tables, one)
+    setting = str(other) if setting == "other" else setting
+    for table in tables:
+        # Any column does: no row may be there to change.
+        updated = await run_as_tenant(
+            connection, setting, f"update millstream.{table} set tenant_id = tenant_id"
         )
-    assert await connection.execute("delete from millstream.jobs") == "DELETE 0"
-    assert await connection.execute("update millstream.queues set enabled = false") == "UPDATE 0"
+        deleted = await run_as_tenant(connection, setting, f"delete from millstream.{table}")
+        assert (updated, deleted) == ("UPDATE 0", "DELETE 0"), table
+    for statement in ("update millstream.tenants set name = name", "delete from millstream.tenants"):
+        done = await run_as_tenant(connection, setting, f"{statement} where id = {one}")
+        assert done.endswith(" 0"), statement
+    assert await rows_of(connection, tables, one) == before
+
+
+@pytest.mark.parametrize("setting", [None, "", "other"])
+async def test_a_tenant_inserts_no_row_of_another_into_any_table(
+    connection: asyncpg.Connection, setting: str | None
+) -> None:
+    one, other = await make_tenants(connection)
+    setting = str(other) if setting == "other" else setting
+    insertions = [await insertion(connection, table, one) for table in await tenant_tables(connection)]
+    insertions.append("insert into millstream.tenants (public_id, slug, name) values ('x', 'x', 'x')")
+    for insert in insertions:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await run_as_tenant(connection, setting, insert)
+
+
+@pytest.mark.parametrize("setting", ["x", "1 or true", "1.5", "99999999999", "1; drop table millstream.jobs"])
+async def test_a_setting_that_is_no_tenant_shows_nothing(
+    connection: asyncpg.Connection, setting: str
+) -> None:
+    one, _ = await make_tenants(connection)
+    tables = await fill(connection, one)
+    for table in (*tables, "tenants"):
+        with pytest.raises(asyncpg.DataError):
+            await run_as_tenant(connection, setting, f"select from millstream.{table}")
+
+
+async def test_a_row_cannot_be_handed_to_another_tenant(connection: asyncpg.Connection) -> None:
+    one, other = await make_tenants(connection)
+    for table, rows in (await rows_of(connection, await fill(connection, one), one)).items():
+        # Partitions of weeks without jobs hold none; their policies are those of the others.
+        if rows:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await run_as_tenant(
+                    connection, str(one), f"update millstream.{table} set tenant_id = {other}"
+                )
 
 
 async def test_secrets_of_the_installation_are_out_of_a_tenants_reach(connect: Connect) -> None:

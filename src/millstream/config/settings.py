@@ -315,16 +315,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="MILLSTREAM_GITHUB_WEBHOOK_SECRET",
         aliases=_aliases("GITHUB_WEBHOOK_SECRET"),
         kind=SECRET,
-        help="Checks the signature of incoming GitHub webhooks.",
-        reserved=True,
+        help="Checks the signature of incoming GitHub webhooks; without it they are refused.",
     ),
     Setting(
         path="security.stripe_webhook_secret",
         name="MILLSTREAM_STRIPE_WEBHOOK_SECRET",
         aliases=_aliases("STRIPE_WEBHOOK_SECRET"),
         kind=SECRET,
-        help="Checks the signature of incoming Stripe webhooks.",
-        reserved=True,
+        help="Checks the signature of incoming Stripe webhooks; without it they are refused.",
     ),
     Setting(
         path="security.api_key_pepper",

@@ -43,6 +43,15 @@ REFUSED_CREDENTIALS_MAX: Final = 4_096
 WAITING_LOOK_UPS_MAX: Final = 10_000
 THROTTLED_CALLERS_MAX: Final = 10_000
 
+# Incoming webhooks
+STORED_QUEUE_NAME_CHARS_MAX: Final = 255
+EVENT_TYPE_CHARS_MAX: Final = 100
+EVENT_CHARS_IN_QUEUE_MAX: Final = 64
+SIGNATURE_HEADER_BYTES_MAX: Final = 4096
+# The newest accepted ones that a tenant's log keeps, and after how many more a process trims it.
+INGEST_DELIVERIES_MAX: Final = 10_000
+INGEST_DELIVERIES_BETWEEN_TRIMS: Final = 500
+
 # Opaque JSON, serialized
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 RESULT_BYTES_MAX: Final = 1024 * 1024

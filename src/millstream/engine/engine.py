@@ -14,6 +14,7 @@ from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
+from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.queues import Queues
@@ -51,6 +52,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     sign_in: SignInSettings | None = None
     create_lanes: int = 1
     complete_lanes: int = 1
+    webhook_secrets: WebhookSecrets = WebhookSecrets()
 
 
 class Engine:
@@ -85,6 +87,7 @@ class Engine:
             self.settling.renewals,
         )
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
+        self.ingest = Ingest(context, enqueuing, secrets=settings.webhook_secrets)
         self.queues = Queues(context)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.removal = TenantRemoval(context)

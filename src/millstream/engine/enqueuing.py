@@ -1,6 +1,7 @@
 """Enqueueing: new jobs, idempotency keys and the caps of a plan."""
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import structlog
@@ -26,6 +27,9 @@ from millstream.store.database import Session
 from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
 
 KNOWN_LABELS_MAX = 100_000
+
+Beside = Callable[[Session, Enqueued], Awaitable[None]]
+"""Writes what must be committed together with a job, once that is inserted or found."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +89,17 @@ class Enqueuing:
             created = (await self._capped.create(principal, (row,)))[0]
         else:
             created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
+        return Enqueued(created.id, created.created)
+
+    async def enqueue_beside(self, principal: Principal, job: NewJob, beside: Beside) -> Enqueued:
+        """Create `job` as `enqueue` does, and whatever `beside` writes in the same transaction.
+
+        `beside` is called before the commit; when it raises, nothing is created.
+        """
+        check_queue(principal, job.queue)
+        self._check_payload(principal.plan, job)
+        row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
+        [created] = await self._create_apart(principal, [row], beside)
         return Enqueued(created.id, created.created)
 
     async def enqueue_many(
@@ -218,6 +233,44 @@ class Enqueuing:
             await batches.lock_batch(session, batch_id)
             known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])
         return [Created(row.id, True, False) if row.id in known else OutcomeUnknown() for row in rows]
+
+    # Jobs with something beside them: a transaction of their own
+
+    async def _create_apart(
+        self, principal: Principal, rows: Sequence[CreateRow], beside: Beside | None = None
+    ) -> list[Created]:
+        """Create `rows`, if the plan has room for all that are new, and what `beside` writes."""
+        if not rows:
+            return []
+        firsts, places = _collapse(rows)
+        labels = self._new_labels(firsts)
+        async with self._context.database.transaction() as session:
+            if is_capped(principal.plan):
+                await self._check_room(session, principal, firsts)
+            created = await self._insert(session, firsts, labels, secrets.randbits(63))
+            if beside is not None:
+                for answer in created:
+                    await beside(session, Enqueued(answer.id, answer.created))
+        answers = _spread(created, places)
+        self._announce(firsts, created, labels)
+        await self._touch_hits(rows, answers)
+        return answers
+
+    async def _check_room(self, session: Session, principal: Principal, firsts: Sequence[CreateRow]) -> None:
+        """Raise QuotaExceeded unless the plan has room; the tenant's row stays locked, so that it remains so."""
+        plan = principal.plan
+        await quotas.lock_tenant(session, principal.tenant_id)
+        keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
+        tenant_id = principal.tenant_id
+        known = await quotas.find_known_keys(session, [(tenant_id, key) for key in keys]) if keys else set()
+        adding = sum((tenant_id, row.job.idempotency_key) not in known for row in firsts)
+        if adding:
+            usages = await quotas.count_job_usage(
+                session, [(tenant_id, plan.max_active_jobs)], now=self._context.now()
+            )
+            usage = usages[tenant_id]
+            check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
+            check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
 
 
 def _collapse(rows: Sequence[CreateRow]) -> tuple[list[CreateRow], list[tuple[int, bool]]]:

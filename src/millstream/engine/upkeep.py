@@ -11,7 +11,7 @@ from millstream.domain import limits
 from millstream.domain.errors import PoisonRow
 from millstream.domain.plan import plan_of
 from millstream.engine.context import Context
-from millstream.store import job_reads, upkeep, workers
+from millstream.store import ingest, job_reads, upkeep, workers
 from millstream.store.database import Session
 from millstream.store.job_reads import JobGauges
 from millstream.store.workers import WorkerGauges
@@ -88,13 +88,12 @@ class Upkeep:
                     [(tenant_id, _days_before(now, plan.job_retention_days)) for tenant_id, plan in plans],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
-                pruned += await upkeep.prune_job_events(
-                    session,
-                    [
-                        (tenant_id, _days_before(now, plan.history_retention_days))
-                        for tenant_id, plan in plans
-                    ],
-                    limit=limits.PRUNED_ROWS_MAX,
+                history_bounds = [
+                    (tenant_id, _days_before(now, plan.history_retention_days)) for tenant_id, plan in plans
+                ]
+                pruned += await upkeep.prune_job_events(session, history_bounds, limit=limits.PRUNED_ROWS_MAX)
+                pruned += await ingest.prune_ingest_deliveries(
+                    session, history_bounds, limit=limits.PRUNED_ROWS_MAX
                 )
             after = tenants[-1].id
 

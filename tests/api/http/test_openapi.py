@@ -28,6 +28,7 @@ NOUNS = (
     "sign_ins",
     "credentials",
     "health",
+    "ingest",
 )
 ENDPOINTS = spooled_endpoints(
     cast("Engine", SimpleNamespace(**dict.fromkeys(NOUNS, "anything"))), HttpSettings()

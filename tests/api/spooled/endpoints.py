@@ -186,6 +186,7 @@ WITHOUT_BODY = [
     Endpoint("POST", f"/organizations/{UNKNOWN_ID}/webhook-token/regenerate"),
     Endpoint("DELETE", f"/organizations/{UNKNOWN_ID}/webhook-token"),
     Endpoint("GET", "/billing/status"),
+    Endpoint("GET", "/webhooks/deliveries"),
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY

@@ -80,6 +80,8 @@ class Auth(Enum):
     """Anybody, or whoever presents the admin key in `X-Admin-Key`, as the registration mode says."""
     ADMIN = "admin"
     """Whoever presents the admin key in `X-Admin-Key`."""
+    WEBHOOK = "webhook"
+    """Whoever presents the organization's token in `X-Webhook-Token`, or a provider's signature of the body."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):

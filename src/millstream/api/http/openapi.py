@@ -102,6 +102,7 @@ def openapi_document(endpoints: Sequence[Endpoint], problem_type: type[msgspec.S
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
+                "webhookToken": {"type": "apiKey", "in": "header", "name": "X-Webhook-Token"},
             },
         },
     }
@@ -135,6 +136,9 @@ def _security(auth: Auth) -> list[JsonValue]:
             return [{}, {"adminKey": []}]
         case Auth.ADMIN:
             return [{"adminKey": []}]
+        case Auth.WEBHOOK:
+            # A provider's signature is in a header that only the provider can make.
+            return [{}, {"webhookToken": []}]
         case Auth.OPEN:
             return []
         case _:

@@ -11,6 +11,7 @@ from millstream.api.spooled.api_keys import ApiKeyEndpoints
 from millstream.api.spooled.billing import BillingEndpoints
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
+from millstream.api.spooled.ingest import IngestEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
 from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
@@ -50,6 +51,7 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *DeadLetterEndpoints(engine).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
+        *IngestEndpoints(engine, settings).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
         *UsageEndpoints(engine).endpoints(),
         *SlugEndpoints(engine).endpoints(),
