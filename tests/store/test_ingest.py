@@ -3,7 +3,7 @@
 import pytest
 
 from millstream.store.database import Database
-from tests.store.test_plans import Plan, explain
+from tests.store.planning import Plan, explain
 
 TENANT = 1
 OTHERS = 3

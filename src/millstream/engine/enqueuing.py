@@ -19,10 +19,10 @@ from millstream.domain.job import Enqueued, NewJob
 from millstream.domain.plan import Plan
 from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
-from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating, is_capped
+from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating, check_room, is_capped
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
-from millstream.store import batches, jobs
+from millstream.store import batches, jobs, quotas
 from millstream.store.database import Session
 from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
 
@@ -262,7 +262,11 @@ class Enqueuing:
         await quotas.lock_tenant(session, principal.tenant_id)
         keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
         tenant_id = principal.tenant_id
-        known = await quotas.find_known_keys(session, [(tenant_id, key) for key in keys]) if keys else set()
+        known = (
+            await quotas.find_known_keys(session, [(tenant_id, key) for key in keys])
+            if keys
+            else set[tuple[int, str]]()
+        )
         adding = sum((tenant_id, row.job.idempotency_key) not in known for row in firsts)
         if adding:
             usages = await quotas.count_job_usage(
