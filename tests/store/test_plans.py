@@ -300,6 +300,28 @@ async def test_failing_ten_touches_ten(filled: Database) -> None:
     assert plan.rows_of("jobs") == 20
 
 
+async def test_burying_jobs_without_dependents_never_looks_for_children(filled: Database) -> None:
+    running = await running_jobs(filled, 10)
+    async with filled.session() as session:
+        await session.run("begin")
+        await session.run(f"update millstream.jobs set max_retries = 0 where id = any({running['ids']})")
+        plan = await explain(
+            session,
+            "fail_jobs",
+            **running,
+            reap="0",
+            after="'epoch'",
+            errors=array(["e"] * 10, "text"),
+            delays=array([None] * 10, "int"),
+            event_ids=array([f"{number:032x}" for number in range(10)], "uuid"),
+        )
+        await session.run("rollback")
+    # The walk to them is planned as a part of the statement, and not begun.
+    walks = [scan for scan in plan.scans if scan.index == "jobs_children"]
+    assert walks
+    assert {scan.loops for scan in walks} == {0}
+
+
 NO_FAILURES = dict.fromkeys(
     ("tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "errors", "delays", "event_ids"), EMPTY
 )

@@ -102,7 +102,7 @@ where u.state = 1;
 -- name: fail_jobs :many
 -- Ends running attempts, reported failed or past their lease: retried while retries are left, else buried.
 -- With `reap` = 0 only the given ones, else also up to that many whose lease has run out.
-with recursive batch as materialized (
+with batch as materialized (
     select pg_advisory_xact_lock(:batch_id::bigint)
 ),
 given as materialized (
@@ -208,19 +208,14 @@ buried as (
     from removed as r
 ),
 -- What waited for a buried job can never start, nor what waits for that in turn.
-waiting as (
-    select j.tenant_id, j.id
-    from removed as r
-    inner join millstream.jobs as j on j.tenant_id = r.tenant_id and j.parent_job_id = r.id and j.state = 4
-    where r.has_dependents
-    union
-    select j.tenant_id, j.id
-    from waiting as w
-    inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.parent_job_id = w.id and j.state = 4
-),
 children as materialized (
     select j.tenant_id, j.id
-    from waiting as w
+    from (
+        select distinct r.tenant_id, b.id
+        from removed as r
+        cross join lateral millstream.blocked_below(r.tenant_id, r.id) as b
+        where r.has_dependents
+    ) as w
     inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.id = w.id
     where j.state = 4
     order by j.tenant_id, j.id
