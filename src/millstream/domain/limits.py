@@ -75,6 +75,10 @@ PROMOTED_ROWS_MAX: Final = 1_000
 REAPED_ROWS_MAX: Final = 500
 PRUNED_ROWS_MAX: Final = 2_000
 
+# Steps of a deletion: few enough that the statements of one end long before their timeout
+DELETED_ROWS_MAX: Final = 2_000
+PURGED_ROWS_MAX: Final = 500
+
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000
 SUBSCRIBERS_MAX: Final = 10_000

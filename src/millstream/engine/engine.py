@@ -8,6 +8,7 @@ from millstream.domain.clock import Clock
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
+from millstream.engine.deletions import Deleting
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
@@ -47,8 +48,9 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
-        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
-        self.queues = Queues(context)
+        deleting = Deleting(context)
+        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
+        self.queues = Queues(context, deleting)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
         self.credentials = Credentials(context, pepper=pepper)

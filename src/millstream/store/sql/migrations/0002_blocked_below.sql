@@ -19,4 +19,9 @@ as $$
     )
     select b.id from blocked as b
 $$;
+comment on index millstream.jobs_children is
+    'complete_jobs, fail_jobs, cancel_jobs, retry_dead_jobs, list_descendants, list_blocked_below';
+comment on index millstream.jobs_dead_oldest is 'retry_dead_jobs, list_purged_jobs';
+comment on index millstream.jobs_dead_children is 'list_descendants';
+comment on index millstream.jobs_done_children is 'list_descendants';
 grant execute on function millstream.blocked_below(int, uuid) to millstream_engine, millstream_tenant;
