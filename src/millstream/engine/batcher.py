@@ -35,6 +35,9 @@ _log = structlog.get_logger(__name__)
 Run = Callable[[list[R], int], Awaitable[Sequence[A | MillstreamError]]]
 """Runs rows as one transaction under a batch id; the answers are in the order of the rows."""
 
+Recover = Callable[[list[R], int, float], Awaitable[Sequence[A | MillstreamError]]]
+"""Finds out what became of rows, given also since when (of `time.monotonic`) the batch was under way."""
+
 
 class Batcher(Generic[R, A]):
     """Turns concurrent requests for one operation into statements over sets of rows.
@@ -50,7 +53,7 @@ class Batcher(Generic[R, A]):
         name: str,
         run: Run[R, A],
         *,
-        recover: Run[R, A] | None = None,
+        recover: Recover[R, A] | None = None,
         key_of: Callable[[R], Hashable] | None = None,
         abandoned: Callable[[Sequence[tuple[R, A]]], None] | None = None,
         observe: Callable[[int, float, int], None] | None = None,
@@ -162,7 +165,7 @@ class Batcher(Generic[R, A]):
         """Run `batch`; on a refused or locked row, split it until the culprit is alone."""
         batch_id = secrets.randbits(63)
         rows = [request.rows[place] for request, place in batch]
-        started_at = time.perf_counter()
+        started_at = time.monotonic()
         try:
             answers = await self._run(rows, batch_id)
         except PoisonRow as error:
@@ -179,13 +182,13 @@ class Batcher(Generic[R, A]):
                 self._keep_trying(batch, error)
             return
         except OutcomeUnknown as error:
-            await self._look_up(batch, rows, batch_id, error)
+            await self._look_up(batch, rows, batch_id, started_at, error)
             return
         except MillstreamError as error:
             self._settle_all(batch, error)
             return
         if self._observe is not None:
-            self._observe(len(batch), time.perf_counter() - started_at, self._queue.waiting_rows)
+            self._observe(len(batch), time.monotonic() - started_at, self._queue.waiting_rows)
         self._settle_each(batch, answers)
 
     async def _split(self, batch: list[Place[R, A]]) -> None:
@@ -205,13 +208,14 @@ class Batcher(Generic[R, A]):
         try:
             while time.monotonic() < deadline:
                 batch_id = secrets.randbits(63)
+                started_at = time.monotonic()
                 try:
                     # Each attempt waits for the lock as long as the session's lock_timeout permits.
                     answers = await self._run(rows, batch_id)
                 except RowLocked:
                     continue
                 except OutcomeUnknown as lost:
-                    await self._look_up(batch, rows, batch_id, lost)
+                    await self._look_up(batch, rows, batch_id, started_at, lost)
                     return
                 self._settle_each(batch, answers)
                 return
@@ -223,7 +227,12 @@ class Batcher(Generic[R, A]):
             self._settle_all(batch, InternalError())
 
     async def _look_up(
-        self, batch: list[Place[R, A]], rows: list[R], batch_id: int, error: OutcomeUnknown
+        self,
+        batch: list[Place[R, A]],
+        rows: list[R],
+        batch_id: int,
+        started_at: float,
+        error: OutcomeUnknown,
     ) -> None:
         """Find out what became of a batch whose connection was lost; never run it again."""
         if self._recover is None:
@@ -232,7 +241,7 @@ class Batcher(Generic[R, A]):
         deadline = time.monotonic() + RECOVERY_SECONDS_MAX
         while True:
             try:
-                self._settle_each(batch, await self._recover(rows, batch_id))
+                self._settle_each(batch, await self._recover(rows, batch_id, started_at))
             except Unavailable:
                 if time.monotonic() < deadline and not self._closing:
                     await asyncio.sleep(0.1)

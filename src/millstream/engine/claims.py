@@ -136,7 +136,9 @@ class Claiming:
         noise = os.urandom(8 * count).hex()
         return [head + noise[start + 1 : start + 16] for start in range(0, len(noise), 16)]
 
-    async def _recover(self, rows: list[ClaimRow], batch_id: int) -> Sequence[MillstreamError]:
+    async def _recover(
+        self, rows: list[ClaimRow], batch_id: int, _started_at: float
+    ) -> Sequence[MillstreamError]:
         """Give back what a lost batch may have handed out: its callers were told nothing."""
         head = self._lease_head(batch_id)
         async with self._context.database.transaction() as session:

@@ -1,5 +1,6 @@
 """Settling: completions, failures and renewals of running jobs, each fenced by its lease."""
 
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -15,11 +16,11 @@ from millstream.domain.errors import (
     Unavailable,
 )
 from millstream.domain.job import (
+    FINISHED_WORDS,
     Completed,
     Completion,
     Failed,
     Failure,
-    Holder,
     JobState,
     Lease,
     Renewal,
@@ -31,7 +32,7 @@ from millstream.engine.context import LONG_AGO, Context
 from millstream.engine.events import EventKind
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
-from millstream.store.settlements import CompleteRow, FailOutcome, FailRow, RenewRow
+from millstream.store.settlements import CompletedJob, CompleteRow, FailOutcome, FailRow, RenewRow
 
 A = TypeVar("A")
 ROW_BYTES = 100
@@ -204,17 +205,31 @@ class Settling:
         return answers
 
     async def _recover_completions(
-        self, rows: list[CompleteRow], batch_id: int
+        self, rows: list[CompleteRow], batch_id: int, started_at: float
     ) -> Sequence[Completed | MillstreamError]:
+        """Answer which of `rows` the lost batch completed.
+
+        A completion leaves nothing behind that names its batch. What tells a repeated one is its time: a job
+        that was finished before this batch began was finished by another, and its caller is told that it is
+        already completed. What cannot be told apart are two completions under one lease that are under way at
+        the same time in two processes, when the connection of one of them is lost: then both succeed.
+        """
         async with self._context.database.transaction() as session:
             await batches.lock_batch(session, batch_id)
-            holders = await settlements.judge_jobs(
+            found = await settlements.find_completed_jobs(
                 session, [(row.tenant_id, row.lease.job_id) for row in rows], self._context.now()
             )
-        return [
-            Completed(row.lease.job_id) if _was_completed_by(row.lease, holder) else OutcomeUnknown()
-            for row, holder in zip(rows, holders, strict=True)
-        ]
+        # Looked at after the database's clock was: the age of what this batch did cannot be more than this.
+        under_way_seconds = time.monotonic() - started_at
+        answers: list[Completed | MillstreamError] = []
+        for row, completed in zip(rows, found, strict=True):
+            if completed is None or not _is_of(row.lease, completed):
+                answers.append(OutcomeUnknown())
+            elif completed.seconds_ago > under_way_seconds:
+                answers.append(Conflict(FINISHED_WORDS[JobState.COMPLETED]))
+            else:
+                answers.append(Completed(row.lease.job_id))
+        return answers
 
     # Failures
 
@@ -254,7 +269,7 @@ class Settling:
         meters.dead(len(outcomes) - retried)
 
     async def _recover_failures(
-        self, rows: list[FailRow], batch_id: int
+        self, rows: list[FailRow], batch_id: int, _started_at: float
     ) -> Sequence[Failed | MillstreamError]:
         async with self._context.database.transaction() as session:
             await batches.lock_batch(session, batch_id)
@@ -336,10 +351,7 @@ def _size_of(result: str | None) -> int:
     return ROW_BYTES + (0 if result is None else len(result))
 
 
-def _was_completed_by(lease: Lease, holder: Holder | None) -> bool:
-    return (
-        holder is not None
-        and holder.state is JobState.COMPLETED
-        and holder.worker_id == lease.worker_id
-        and (lease.lease_id is None or holder.lease_id == lease.lease_id)
+def _is_of(lease: Lease, completed: CompletedJob) -> bool:
+    return completed.worker_id == lease.worker_id and (
+        lease.lease_id is None or completed.lease_id == lease.lease_id
     )

@@ -320,6 +320,22 @@ cross join lateral (
     )
 ) as h;
 
+-- name: find_completed_jobs :many
+-- Looks up, after a lost connection, which of the given jobs are completed, by whom, and how long ago.
+select
+    g.place,
+    d.worker_id,
+    d.lease_id,
+    -- Not the time at which this transaction began: it may have waited for the one that it looks for.
+    extract(epoch from coalesce(:now::timestamptz, clock_timestamp()) - d.finished_at)::float8 as seconds_ago
+from unnest(:tenant_ids::int[], :ids::uuid[]) with ordinality as g (tenant_id, id, place)
+cross join lateral (
+    select j.worker_id, j.lease_id, j.finished_at
+    from millstream.jobs_done as j
+    where j.tenant_id = g.tenant_id and j.id = g.id and j.state = 7
+    limit 1
+) as d;
+
 -- name: find_ended_attempts :many
 -- Looks up, after a lost connection, which of the given failures were recorded.
 select e.id, e.buried, greatest(extract(epoch from j.run_at - e.at), 0)::int as wait
