@@ -169,8 +169,8 @@ class Claiming:
             # They return when their leases run out.
             _log.warning("leases not given back", jobs=len(leases), error=error.message)
             return
-        for tenant_id, queue in released:
-            self._context.wakeups.wake(tenant_id, queue)
+        for job in released:
+            self._context.wakeups.wake(job.tenant_id, job.queue)
 
 
 def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[int]]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, assert_never
 from uuid import UUID
 
 from millstream.domain import limits
@@ -23,6 +23,8 @@ from millstream.domain.job import (
     Failure,
     JobState,
     Lease,
+    Release,
+    Released,
     Renewal,
     refusal,
 )
@@ -30,6 +32,7 @@ from millstream.domain.tenant import Principal
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context
 from millstream.engine.events import EventKind
+from millstream.engine.releases import Releasing
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
 from millstream.store.settlements import CompletedJob, CompleteRow, FailOutcome, FailRow, RenewRow
@@ -48,6 +51,7 @@ class Settling:
 
     def __init__(self, context: Context, *, lanes: int = 1) -> None:
         self._context = context
+        self._releasing = Releasing(context)
         self.completions: Batcher[CompleteRow, Completed] = Batcher(
             "complete",
             self._complete,
@@ -86,10 +90,11 @@ class Settling:
         return await self.renewals.submit_one(principal.tenant_id, row, ROW_BYTES)
 
     async def settle(
-        self, principal: Principal, items: Sequence[Completion | Failure]
-    ) -> list[Completed | Failed | MillstreamError]:
-        """Record successes and failures together; each item is answered for itself, in their order."""
-        answers: list[Completed | Failed | MillstreamError | None] = [None] * len(items)
+        self, principal: Principal, items: Sequence[Completion | Failure | Release]
+    ) -> list[Completed | Failed | Released | MillstreamError]:
+        """Record successes, failures and releases together; each item is answered for itself, in their order."""
+        answers: list[Completed | Failed | Released | MillstreamError | None] = [None] * len(items)
+        releases: list[tuple[int, Lease]] = []
         completions: list[tuple[int, CompleteRow]] = []
         failures: list[tuple[int, FailRow]] = []
         hidden = await self._hidden(principal, [item.lease for item in items])
@@ -98,10 +103,15 @@ class Settling:
                 answers[place] = NotFound()
                 continue
             try:
-                if isinstance(item, Completion):
-                    completions.append((place, self._completion_row(principal, item)))
-                else:
-                    failures.append((place, self._failure_row(principal, item)))
+                match item:
+                    case Completion():
+                        completions.append((place, self._completion_row(principal, item)))
+                    case Failure():
+                        failures.append((place, self._failure_row(principal, item)))
+                    case Release():
+                        releases.append((place, item.lease))
+                    case _:
+                        assert_never(item)
             except MillstreamError as error:
                 answers[place] = error
         size = sum(_size_of(row.result) for _, row in completions)
@@ -110,6 +120,9 @@ class Settling:
             answers[place] = answer
         for (place, _), outcome in zip(failures, await self._fail_each(principal, failures), strict=True):
             answers[place] = outcome
+        released = await self._releasing.release(principal.tenant_id, [lease for _, lease in releases])
+        for (place, _), given_back in zip(releases, released, strict=True):
+            answers[place] = given_back
         return [answer for answer in answers if answer is not None]
 
     async def _fail_each(
