@@ -4,194 +4,24 @@ Each is planned the way the server runs it: with the session defaults of its log
 reads, under the tenant's role. A statement that scans a table is fast in a test and slow in a year.
 """
 
-import asyncio
 import json
-import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import asyncpg
 import pytest
-from msgspec import Struct
 
-from millstream.store.database import Database, Session
-from millstream.store.installation import direct_session
-from millstream.store.queries import load_all
-from tests.conftest import TEMPLATE, Cluster
-from tests.store.filling import TENANT, fill
-
-STATEMENTS = load_all()
-EMPTY = "'{}'"
-# The tables whose size grows with use. Walking another one whole is a matter of a few rows.
-GROWING = (
-    "jobs",
-    "jobs_dead",
-    "jobs_done",
-    "idempotency_keys",
-    "job_events",
-    "counters",
-    "workers",
-    "api_keys",
+from millstream.store.database import Database
+from tests.store.filling import TENANT
+from tests.store.planning import (
+    EMPTY,
+    Plan,
+    array,
+    explain,
+    run_and_undo,
+    run_as_tenant,
+    running_jobs,
+    sample,
+    scans_of,
 )
-
-
-class Scan(Struct, frozen=True):
-    """One scan of a plan: what it reads, by which index, and how many rows it looked at (None: not run)."""
-
-    node: str
-    relation: str
-    index: str | None
-    rows: float | None
-    loops: int
-
-
-class Plan(Struct, frozen=True):
-    """All scans of one plan."""
-
-    scans: list[Scan]
-
-    def indexes_of(self, table: str) -> set[str]:
-        """Return the indexes by which `table`, or any partition of it, is read."""
-        return {scan.index or scan.node for scan in self.scans if _belongs(scan.relation, table)}
-
-    def rows_of(self, table: str) -> float:
-        """Return how many rows of `table` were looked at."""
-        return sum(scan.rows or 0 for scan in self.scans if _belongs(scan.relation, table))
-
-    def touched(self, table: str) -> set[str]:
-        """Return the partitions of `table` that were looked into at all."""
-        return {scan.relation for scan in self.scans if _belongs(scan.relation, table) and scan.loops}
-
-
-def _belongs(relation: str, table: str) -> bool:
-    return relation == table or (table == "jobs_done" and relation.startswith("jobs_done"))
-
-
-def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
-    if node["Node Type"].endswith("Scan") and "Relation Name" in node:
-        loops = node.get("Actual Loops", 0)
-        rows = None
-        if "Actual Rows" in node:
-            per_loop = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-            rows = loops * (per_loop + node.get("Rows Removed by Index Recheck", 0))
-        index = node.get("Index Name") or next(_bitmap_indexes(node), None)
-        yield Scan(node["Node Type"], node["Relation Name"], index, rows, loops)
-    for child in node.get("Plans", ()):
-        yield from _scans(child)
-
-
-def _bitmap_indexes(node: Mapping[str, Any]) -> Iterator[str]:
-    for child in node.get("Plans", ()):
-        if child["Node Type"] == "Bitmap Index Scan":
-            yield child["Index Name"]
-        yield from _bitmap_indexes(child)
-
-
-@pytest.fixture(scope="module")
-def filled_dsn(cluster: Cluster) -> Iterator[str]:
-    """A database in use."""
-    name = f"filled_{secrets.token_hex(4)}"
-
-    async def make() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"create database {name} template {TEMPLATE}")
-        connection = await asyncpg.connect(cluster.dsn_of(name))
-        try:
-            await fill(connection)
-            await connection.execute("set role millstream_owner")
-            await connection.execute("vacuum (analyze)")
-        finally:
-            await connection.close()
-
-    async def drop() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"drop database {name} with (force)")
-
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(asyncio.run, make()).result()
-        yield cluster.dsn_of(name)
-        executor.submit(asyncio.run, drop()).result()
-
-
-@pytest.fixture
-async def filled(filled_dsn: str) -> AsyncIterator[Database]:
-    opened = await Database.open(filled_dsn, min_size=1, max_size=2)
-    yield opened
-    await opened.close()
-
-
-async def explain(session: Session, name: str, **arguments: str) -> Plan:
-    """Run a statement and return its plan, with SQL literals as arguments; what is not given is null."""
-    statement = STATEMENTS[name]
-    assert set(arguments) <= set(statement.parameters), set(arguments) - set(statement.parameters)
-    values = ", ".join(arguments.get(parameter, "null") for parameter in statement.parameters)
-    await session.run(f"prepare planned as {statement.sql}")
-    try:
-        row = await session.one(
-            f"explain (analyze, timing off, summary off, format json) execute planned({values})"
-        )
-    finally:
-        await session.run("deallocate planned")
-    assert row is not None
-    return Plan(list(_scans(json.loads(row[0])[0]["Plan"])))
-
-
-async def run_and_undo(database: Database, name: str, **arguments: str) -> Plan:
-    """Run a statement of the engine as its login does, and take back what it did."""
-    async with database.session() as session:
-        await session.run("begin")
-        try:
-            plan = await explain(session, name, **arguments)
-        finally:
-            await session.run("rollback")
-    assert_no_scan(plan)
-    return plan
-
-
-async def run_as_tenant(database: Database, name: str, **arguments: str) -> Plan:
-    async with database.tenant(TENANT) as session:
-        plan = await explain(session, name, tenant_id=str(TENANT), **arguments)
-    assert_no_scan(plan)
-    return plan
-
-
-def assert_no_scan(plan: Plan) -> None:
-    scanned = [
-        scan
-        for scan in plan.scans
-        # An empty partition may be walked: that is no row.
-        if scan.node == "Seq Scan" and scan.rows and any(_belongs(scan.relation, table) for table in GROWING)
-    ]
-    assert scanned == []
-
-
-async def sample(database: Database, query: str) -> list[dict[str, Any]]:
-    async with database.session() as session:
-        return [dict(row.items()) for row in await session.many(query)]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def array(values: list[Any], kind: str) -> str:
-    return (
-        "array[" + ", ".join("null" if value is None else f"'{value}'" for value in values) + f"]::{kind}[]"
-    )
-
-
-async def running_jobs(database: Database, count: int) -> dict[str, str]:
-    """Arguments for `count` jobs that run, spread over the table."""
-    rows = await sample(
-        database,
-        f"select tenant_id, id, lease_id from millstream.jobs where state = 5 order by md5(id::text) limit {count}",
-    )
-    assert len(rows) == count
-    return {
-        "batch_id": "1",
-        "tenant_ids": array([row["tenant_id"] for row in rows], "int"),
-        "ids": array([row["id"] for row in rows], "uuid"),
-        "worker_ids": array(["w"] * count, "text"),
-        "lease_ids": array([row["lease_id"] for row in rows], "uuid"),
-        "check_ends": array([False] * count, "boolean"),
-    }
 
 
 async def test_creating_looks_up_queues_and_keys_only(filled: Database) -> None:
@@ -456,74 +286,11 @@ async def test_a_history_goes_by_its_job(filled: Database) -> None:
     assert plan.rows_of("job_events") == 0
 
 
-async def test_purging_begins_with_the_oldest(filled: Database) -> None:
-    plan = await run_as_tenant(filled, "list_purged_jobs", limit="100")
-    assert plan.indexes_of("jobs_dead") == {"jobs_dead_oldest"}
-    assert plan.rows_of("jobs_dead") == 100
-
-
-async def oldest_of(database: Database, table: str, count: int) -> str:
-    rows = await sample(
-        database, f"select id from millstream.{table} where tenant_id = {TENANT} order by id limit {count}"
-    )
-    assert len(rows) == count
-    return array([row["id"] for row in rows], "uuid")
-
-
-async def test_looking_for_descendants_goes_by_the_link_to_the_parent(filled: Database) -> None:
-    plan = await run_as_tenant(
-        filled, "list_descendants", ids=await oldest_of(filled, "jobs_dead", 50), limit="2000"
-    )
-    assert plan.indexes_of("jobs") == {"jobs_children"}
-    assert plan.indexes_of("jobs_dead") == {"jobs_dead_children"}
-    assert plan.rows_of("jobs") + plan.rows_of("jobs_dead") + plan.rows_of("jobs_done") == 0
-
-
-async def test_looking_for_jobs_of_a_queue_reads_one_page(filled: Database) -> None:
-    plan = await run_as_tenant(
-        filled,
-        "list_queue_jobs",
-        queue="'q1'",
-        after="'00000000-0000-0000-0000-000000000000'",
-        until="now()",
-        limit="100",
-    )
-    parts = len(plan.touched("jobs_done")) + 2
-    assert 100 <= plan.rows_of("jobs") + plan.rows_of("jobs_dead") + plan.rows_of("jobs_done") <= 100 + parts
-
-
-@pytest.mark.parametrize("table", ["jobs", "jobs_dead", "jobs_done"])
-async def test_locking_and_deleting_jobs_goes_by_the_key(filled: Database, table: str) -> None:
-    ids = await oldest_of(filled, table, 50)
-    for name, touches in (("lock_jobs", 50), ("delete_jobs", 50)):
-        async with filled.session() as session:
-            await session.run("begin")
-            plan = await explain(session, name, tenant_id=str(TENANT), ids=ids)
-            await session.run("rollback")
-        assert_no_scan(plan)
-        assert plan.rows_of(table) == touches
-        assert sum(plan.rows_of(each) for each in ("jobs", "jobs_dead", "jobs_done")) == touches
-        assert plan.indexes_of("jobs") == {"jobs_pkey"}
-        assert plan.indexes_of("jobs_dead") == {"jobs_dead_pkey"}
-
-
-async def test_pruning_reads_as_many_finished_jobs_as_it_deletes(filled: Database) -> None:
-    plan = await run_and_undo(
-        filled,
-        "prune_done_jobs",
-        tenant_ids=f"'{{{TENANT}}}'",
-        finished_befores="array[now() + interval '1 day']",
-        limit="100",
-    )
-    parts = len(plan.touched("jobs_done"))
-    assert 200 <= plan.rows_of("jobs_done") <= 200 + parts
-
-
 async def test_a_scan_of_a_table_would_be_noticed(filled: Database) -> None:
     async with filled.session() as session:
         row = await session.one(
             "explain (analyze, format json) select count(*) from millstream.jobs where payload = ''"
         )
     assert row is not None
-    scanned = Plan(list(_scans(json.loads(row[0])[0]["Plan"])))
+    scanned = Plan(list(scans_of(json.loads(row[0])[0]["Plan"])))
     assert scanned.rows_of("jobs") >= 15_000
