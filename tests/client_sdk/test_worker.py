@@ -326,6 +326,35 @@ async def test_what_is_not_finished_in_time_is_given_back(client: AsyncClient) -
     assert again.id == job_id
 
 
+async def test_a_job_that_was_not_begun_is_given_back_with_all_its_retries(client: AsyncClient) -> None:
+    # A worker that runs one at a time, fast enough to have filled its buffer when the last one blocks.
+    ids = [(await client.jobs.enqueue("q", number, max_retries=0)).id for number in range(60)]
+    blocked = asyncio.Event()
+    running_id = ""
+
+    async def handle(job: RunningJob) -> None:
+        nonlocal running_id
+        await asyncio.sleep(0)
+        if job.payload == 20:
+            running_id = job.id
+            blocked.set()
+            await asyncio.Event().wait()
+
+    worker = Worker(client, "q", handle, concurrency=1, prefetch=30, shutdown_seconds=0)
+    running = asyncio.create_task(worker.run())
+    await blocked.wait()
+    before = await client.jobs.stats()
+    worker.stop()
+    await running
+
+    # Those in the buffer were given back; for the one that had begun it was the last attempt.
+    assert before.processing > 1
+    left = [await client.jobs.get(job_id) for job_id in ids[20:]]
+    assert [job.id for job in left if job.status is JobStatus.DEAD_LETTER] == [running_id]
+    rest = [job for job in left if job.id != running_id]
+    assert {(job.status, job.retry_count, job.last_error) for job in rest} == {(JobStatus.PENDING, 0, None)}
+
+
 async def test_cancelling_the_worker_gives_its_jobs_back(client: AsyncClient) -> None:
     job_id = (await client.jobs.enqueue("q", 1)).id
     started = asyncio.Event()

@@ -58,7 +58,9 @@ class Landing:
             await session.many(_INSERT, batch_id, *columns)
         return [row.id for row in rows]
 
-    async def recover(self, rows: Sequence[Item], batch_id: int) -> list[int | MillstreamError]:
+    async def recover(
+        self, rows: Sequence[Item], batch_id: int, _started_at: float
+    ) -> list[int | MillstreamError]:
         """Answer which of `rows` the batch landed, once its session has ended."""
         async with self.database.transaction() as session:
             await session.one("select pg_advisory_xact_lock($1)", batch_id)

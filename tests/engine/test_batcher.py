@@ -17,6 +17,7 @@ from millstream.domain.errors import (
 )
 from millstream.engine import batcher as batchers
 from millstream.engine.batcher import Batcher
+from millstream.engine.poison import POISONS_BEFORE_APART
 from millstream.store.database import Database
 from tests.engine.landing import Item, Landing
 
@@ -132,7 +133,7 @@ async def test_a_tenant_that_keeps_sending_poison_is_batched_apart(
     landing: Landing, open_batcher: Open
 ) -> None:
     batcher = open_batcher()
-    for number in range(batchers.POISONS_BEFORE_APART):
+    for number in range(POISONS_BEFORE_APART):
         with pytest.raises(PoisonRow):
             await batcher.submit_one(13, Item(number, tenant_id=13, value=100))
     landing.batches.clear()
@@ -152,7 +153,7 @@ async def test_neighbours_of_a_poisonous_tenant_are_answered_when_its_caller_has
     landing: Landing, open_batcher: Open
 ) -> None:
     batcher = open_batcher()
-    for number in range(batchers.POISONS_BEFORE_APART):
+    for number in range(POISONS_BEFORE_APART):
         with pytest.raises(PoisonRow):
             await batcher.submit_one(13, Item(number, tenant_id=13, value=100))
     first = await in_flight(landing, batcher, Item(100))

@@ -193,3 +193,22 @@ async def test_purging_a_parent_deletes_its_children_wherever_they_are(work: Wor
     async with work.engine.context.database.session() as session:
         assert await session.one("select from millstream.idempotency_keys") is None
         assert await session.one("select from millstream.job_events") is None
+
+
+async def test_purging_deletes_what_descends_from_a_dead_letter_to_the_last(work: Work) -> None:
+    family = [await work.die("parents")]
+    for queue in ("a", "b", "c"):
+        lease = await work.run(queue, parent_job_id=family[-1], max_retries=0, idempotency_key=queue)
+        await (work.fail(lease) if queue == "b" else work.complete(lease))
+        family.append(lease.job_id)
+    family.append(await work.enqueue("d", parent_job_id=family[-1]))
+    stranger = await work.enqueue(idempotency_key="stranger")
+    assert await work.purge_dead(queue="parents") == 1
+    for job_id in family:
+        with pytest.raises(NotFound):
+            await work.job(job_id)
+    assert await work.state(stranger) is JobState.READY
+    async with work.engine.context.database.session() as session:
+        [key] = await session.many("select key from millstream.idempotency_keys")
+        assert await session.one("select from millstream.job_events") is None
+    assert key["key"] == "stranger"

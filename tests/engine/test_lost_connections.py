@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from millstream.domain.clock import SteeredClock
-from millstream.domain.errors import OutcomeUnknown
+from millstream.domain.errors import Conflict, OutcomeUnknown
 from millstream.domain.job import Enqueued, JobEventKind, JobState, NewJob
 from millstream.domain.plan import plan_of
 from millstream.domain.tenant import Principal
@@ -118,6 +118,19 @@ async def test_a_completion_whose_answer_was_lost_is_answered_as_done(
     job = await work.job(lease.job_id)
     assert (job.state, job.result) == (JobState.COMPLETED, f'"{MARK}"')
     assert (await work.history(lease.job_id)).count(JobEventKind.COMPLETED) == 1
+
+
+async def test_a_completion_presented_again_is_not_told_of_the_first_ones_success(
+    work: Work, far: Work, line: Line
+) -> None:
+    lease = await work.run()
+    await work.complete(lease, '"first"')
+    work.clock.advance(60)
+    line.lose_answer_to = MARK.encode()
+    with pytest.raises(Conflict, match="already completed"):
+        await far.complete(lease, f'"{MARK}"')
+    assert line.cuts == 1
+    assert (await work.job(lease.job_id)).result == '"first"'
 
 
 async def test_a_completion_that_never_arrived_leaves_the_job_running(

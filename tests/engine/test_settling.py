@@ -3,11 +3,23 @@
 import asyncio
 from uuid import uuid4
 
+from msgspec.structs import replace
+
 from millstream.domain import limits
 from millstream.domain.errors import Conflict, LeaseExpired, NotFound, PayloadTooLarge
-from millstream.domain.job import Completed, Completion, Failed, Failure, JobState, Lease
+from millstream.domain.job import (
+    ClaimRequest,
+    Completed,
+    Completion,
+    Failed,
+    Failure,
+    JobState,
+    Lease,
+    Release,
+    Released,
+)
 from millstream.engine.events import EventKind
-from tests.engine.work import Work
+from tests.engine.work import Work, without_id
 
 
 async def test_each_item_is_answered_for_itself(work: Work) -> None:
@@ -92,3 +104,52 @@ async def test_a_subscriber_that_does_not_listen_is_dropped_and_told(work: Work)
         assert slow.lagged
         assert not quick.lagged
     assert not work.engine.hub.listens(tenant_id)
+
+
+async def test_a_released_job_is_claimable_at_once_with_the_retries_it_had(work: Work) -> None:
+    lease, by_worker = await work.run(max_retries=0, lease_seconds=600), await work.run(lease_seconds=600)
+    expired = await work.run(lease_seconds=30)
+    done = await work.run(lease_seconds=600)
+    work.clock.advance(31)
+    answers = await work.engine.jobs.settle(
+        work.principal,
+        [
+            Release(lease=lease),
+            Release(lease=lease),
+            Release(lease=without_id(by_worker)),
+            Release(lease=expired),
+            Release(lease=Lease(job_id=done.job_id, worker_id="w", lease_id=uuid4())),
+            Release(lease=Lease(job_id=uuid4(), worker_id="w", lease_id=uuid4())),
+            Completion(lease=done),
+            Release(lease=done),
+            Release(lease=replace(by_worker, worker_id="x")),
+        ],
+    )
+    assert [type(answer) for answer in answers] == [
+        Released,
+        LeaseExpired,
+        Released,
+        LeaseExpired,
+        Conflict,
+        NotFound,
+        Completed,
+        Conflict,
+        Conflict,
+    ]
+    for released in (lease, by_worker):
+        job = await work.job(released.job_id)
+        assert (job.state, job.retry_count, job.last_error, job.lease_id) == (JobState.READY, 0, None, None)
+    assert await work.state(expired.job_id) is JobState.RUNNING
+    assert {job.id for job in await work.claim(limit=10)} == {lease.job_id, by_worker.job_id}
+
+
+async def test_a_release_wakes_a_worker_that_waits(work: Work) -> None:
+    lease = await work.run(lease_seconds=600)
+    request = ClaimRequest(queue="q", worker_id="next")
+    waiting = asyncio.create_task(work.engine.jobs.claim(work.principal, request, wait_seconds=20))
+    async with asyncio.timeout(10):
+        while not work.engine.context.wakeups.waiting_queues():  # noqa: ASYNC110 - polled with a deadline
+            await asyncio.sleep(0)
+    await work.engine.jobs.settle(work.principal, [Release(lease=lease)])
+    [claimed] = await waiting
+    assert (claimed.id, claimed.retry_count) == (lease.job_id, 0)

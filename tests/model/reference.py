@@ -356,11 +356,11 @@ class Reference:
         ]
 
     def _delete(self, job_id: UUID) -> None:
-        # Contract: spooled-jobs 3.18: children go with their parent.
-        children = [job.id for job in self.jobs.values() if job.parent_id == job_id]
-        for doomed in [job_id, *children]:
-            if self.jobs.pop(doomed, None) is not None:
-                self.purged.append(doomed)
+        # Contract: spooled-jobs 3.18: children go with their parent, and theirs with them.
+        if self.jobs.pop(job_id, None) is not None:
+            self.purged.append(job_id)
+        for child in [job.id for job in self.jobs.values() if job.parent_id == job_id]:
+            self._delete(child)
 
     def _revive(self, job: ReferenceJob, retry_count: int) -> None:
         job.status = Status.PENDING

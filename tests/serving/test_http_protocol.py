@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
+from millstream.domain import limits
 from millstream.serving.http import HttpListener
 from millstream.serving.http_protocol import HEAD_SECONDS_MAX, WHOLE_ANSWER
 from millstream.serving.sockets import bind, port_of
@@ -172,9 +173,76 @@ async def test_an_idle_connection_is_closed_in_the_end(server: Server, path: str
         assert await connection.is_ended()
 
 
-async def test_a_connection_that_never_asks_is_closed_in_the_end(server: Server) -> None:
+async def test_a_connection_that_never_asks_is_closed_soon(server: Server) -> None:
     async with server.connect() as connection:
-        assert await connection.ends_after(lambda: server.look(IDLE_SECONDS))
+        assert await connection.ends_after(lambda: server.look(limits.SILENT_CONNECTION_SECONDS_MAX + 1))
+
+
+async def test_a_connection_that_is_about_to_ask_is_given_time(server: Server) -> None:
+    async with server.connect() as connection, server.connect() as other:
+        # Accepted in their order: when the second one is answered, the first one is known.
+        other.ask("/whole")
+        await other.answer()
+        server.look(limits.SILENT_CONNECTION_SECONDS_MAX - 1)
+        connection.ask("/whole")
+        assert (await connection.answer()).body == b"/whole"
+
+
+@asynccontextmanager
+async def unread_answers(server: Server, count: int) -> AsyncGenerator[socket.socket]:
+    """A client that asks for more than fits into the buffers, and reads nothing."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MANY_BYTES)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        await loop.sock_sendall(client, b"GET /whole/many HTTP/1.1\r\n\r\n" * count)
+        async with asyncio.timeout(20):
+            # Nobody is served ahead of their reading: then all buffers are full.
+            entered = -1
+            while entered != len(server.application.entered):
+                entered = len(server.application.entered)
+                async with server.connect() as other:
+                    other.ask("/plain")
+                    await other.answer()
+                entered += 1
+        yield client
+
+
+async def read_until_the_end(client: socket.socket) -> int:
+    """Return how many bytes come before the connection ends, in whatever way."""
+    loop = asyncio.get_running_loop()
+    received = 0
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while chunk := await loop.sock_recv(client, MANY_BYTES):
+                received += len(chunk)
+    return received
+
+
+async def test_a_client_that_reads_no_answer_is_hung_up_on(server: Server) -> None:
+    async with unread_answers(server, 200) as client:
+        server.look(0)
+        server.look(limits.UNREAD_ANSWER_SECONDS_MAX + 1)
+        assert await read_until_the_end(client) < 200 * MANY_BYTES
+    assert server.application.entered.count("/whole/many") < 200
+
+
+async def test_a_client_that_reads_slowly_is_served_to_the_end(server: Server) -> None:
+    async with unread_answers(server, 50) as client:
+        loop = asyncio.get_running_loop()
+        received = 0
+        seconds = 0.0
+        async with asyncio.timeout(20):
+            while received < 50 * MANY_BYTES:
+                server.look(seconds)
+                seconds += limits.UNREAD_ANSWER_SECONDS_MAX - 1
+                for _ in range(100):
+                    received += len(await loop.sock_recv(client, 8192))
+                    await asyncio.sleep(0)
+                    if received >= 50 * MANY_BYTES:
+                        break
+    assert server.application.entered.count("/whole/many") == 50
 
 
 @pytest.mark.parametrize("path", ["/whole/held", "/plain/held"])

@@ -1,17 +1,21 @@
 """Two sessions that change the same jobs at once take their locks in one order, whatever order they were given."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from millstream.domain.job import Lease, NewJob
-from millstream.store import jobs, settlements
+from millstream.domain.job import ClaimRequest, Completion, DeadSelection, Failure, Lease, NewJob
+from millstream.domain.tenant import Principal
+from millstream.engine.engine import Engine
+from millstream.store import jobs, settlements, upkeep
 from millstream.store.database import Database, Session
 from millstream.store.jobs import CreateRow, ServerDefaults
 from millstream.store.settlements import CompleteRow, FailRow, RenewRow
+from tests.conftest import STARTED_AT
 from tests.store.conftest import Connect
 
 JOBS = 200
@@ -87,6 +91,103 @@ async def waiting(watcher: asyncpg.Connection, count: int) -> None:
             count,
         ):
             await asyncio.sleep(0.005)
+
+
+async def with_keys(engine: Engine, principal: Principal, count: int) -> list[UUID]:
+    """Enqueue jobs whose keys are in another order than their ids."""
+    new = [
+        NewJob(queue="q", payload="{}", max_retries=0, idempotency_key=f"k{count - n}") for n in range(count)
+    ]
+    return [(await engine.jobs.enqueue(principal, job)).id for job in new]
+
+
+async def finish(engine: Engine, principal: Principal, ids: list[UUID], *, success: bool) -> None:
+    for job in await engine.jobs.claim(principal, ClaimRequest(queue="q", worker_id="w", limit=len(ids))):
+        lease = Lease(job_id=job.id, worker_id="w", lease_id=job.lease_id)
+        if success:
+            await engine.jobs.complete(principal, Completion(lease=lease, result=None))
+        else:
+            await engine.jobs.fail(principal, Failure(lease=lease, error="e"))
+
+
+async def purge(engine: Engine, principal: Principal) -> int:
+    return await engine.jobs.purge_dead(principal, DeadSelection(limit=100))
+
+
+async def prune(engine: Engine, principal: Principal) -> int:
+    async with engine.context.database.transaction() as session:
+        bound = (principal.tenant_id, STARTED_AT + timedelta(days=1))
+        return await upkeep.prune_done_jobs(session, [bound], limit=100)
+
+
+async def delete_queue(engine: Engine, principal: Principal) -> int:
+    await engine.queues.delete(principal, "q", with_jobs=True)
+    return 3
+
+
+@pytest.mark.parametrize(
+    ("delete", "table", "success"),
+    [
+        (purge, "jobs_dead", False),
+        (prune, "jobs_done", True),
+        (delete_queue, "jobs", None),
+        (delete_queue, "jobs_dead", False),
+        (delete_queue, "jobs_done", True),
+    ],
+)
+async def test_deleting_takes_keys_in_their_order_before_jobs(
+    engine: Engine,
+    principal: Principal,
+    connect: Connect,
+    delete: Callable[[Engine, Principal], Coroutine[None, None, int]],
+    table: str,
+    success: bool | None,
+) -> None:
+    ids = await with_keys(engine, principal, 3)
+    if success is not None:
+        await finish(engine, principal, ids, success=success)
+    holder = await connect()
+    watcher = await connect()
+    block = holder.transaction()
+    await block.start()
+    await holder.execute("select from millstream.idempotency_keys where key = 'k2' for update")
+    deletion = asyncio.create_task(delete(engine, principal))
+    await waiting(watcher, 1)
+    # It holds the key before the one it waits for, not the one after it, and no job.
+    assert await is_locked(watcher, "idempotency_keys where key = 'k1'")
+    assert not await is_locked(watcher, "idempotency_keys where key = 'k3'")
+    assert not await is_locked(watcher, table)
+    # So that whoever has a key can go on to the job.
+    await holder.execute(f"select from millstream.{table} for update nowait")
+    await block.rollback()
+    assert await deletion == 3
+
+
+async def is_locked(watcher: asyncpg.Connection, rows: str) -> bool:
+    try:
+        async with watcher.transaction():
+            await watcher.execute(f"select from millstream.{rows} for update nowait")
+    except asyncpg.LockNotAvailableError:
+        return True
+    return False
+
+
+async def test_deleting_takes_parents_before_what_depends_on_them(
+    engine: Engine, principal: Principal, connect: Connect
+) -> None:
+    [parent] = await with_keys(engine, principal, 1)
+    await finish(engine, principal, [parent], success=False)
+    child = (await engine.jobs.enqueue(principal, NewJob(queue="c", payload="{}", parent_job_id=parent))).id
+    holder = await connect()
+    watcher = await connect()
+    block = holder.transaction()
+    await block.start()
+    await holder.execute("select from millstream.jobs_dead where id = $1 for update", parent)
+    deletion = asyncio.create_task(purge(engine, principal))
+    await waiting(watcher, 1)
+    await holder.execute("select from millstream.jobs where id = $1 for update nowait", child)
+    await block.rollback()
+    assert await deletion == 1
 
 
 async def test_without_one_order_there_would_be_a_deadlock(database: Database, connect: Connect) -> None:

@@ -4,63 +4,24 @@ Each is planned the way the server runs it: with the session defaults of its log
 reads, under the tenant's role. A statement that scans a table is fast in a test and slow in a year.
 """
 
-import asyncio
 import json
-import secrets
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import asyncpg
 import pytest
 
 from millstream.store.database import Database
-from millstream.store.installation import direct_session
-from tests.conftest import TEMPLATE, Cluster
-from tests.store.filling import ALIVE, TENANT, TENANTS, fill
+from tests.store.filling import ALIVE, TENANT, TENANTS
 from tests.store.planning import (
     EMPTY,
     Plan,
     array,
+    explain,
     run_and_undo,
     run_as_tenant,
     running_jobs,
     sample,
     scans_of,
 )
-
-
-@pytest.fixture(scope="module")
-def filled_dsn(cluster: Cluster) -> Iterator[str]:
-    """A database in use."""
-    name = f"filled_{secrets.token_hex(4)}"
-
-    async def make() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"create database {name} template {TEMPLATE}")
-        connection = await asyncpg.connect(cluster.dsn_of(name))
-        try:
-            await fill(connection)
-            await connection.execute("set role millstream_owner")
-            await connection.execute("vacuum (analyze)")
-        finally:
-            await connection.close()
-
-    async def drop() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"drop database {name} with (force)")
-
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(asyncio.run, make()).result()
-        yield cluster.dsn_of(name)
-        executor.submit(asyncio.run, drop()).result()
-
-
-@pytest.fixture
-async def filled(filled_dsn: str) -> AsyncIterator[Database]:
-    opened = await Database.open(filled_dsn, min_size=1, max_size=2)
-    yield opened
-    await opened.close()
 
 
 async def test_creating_looks_up_queues_and_keys_only(filled: Database) -> None:
@@ -181,6 +142,28 @@ async def test_failing_ten_touches_ten(filled: Database) -> None:
     assert plan.indexes_of("jobs") == {"jobs_pkey", "jobs_children", "jobs_leases"}
     assert plan.indexes_of("queues") == {"queues_pkey"}
     assert plan.rows_of("jobs") == 20
+
+
+async def test_burying_jobs_without_dependents_never_looks_for_children(filled: Database) -> None:
+    running = await running_jobs(filled, 10)
+    async with filled.session() as session:
+        await session.run("begin")
+        await session.run(f"update millstream.jobs set max_retries = 0 where id = any({running['ids']})")
+        plan = await explain(
+            session,
+            "fail_jobs",
+            **running,
+            reap="0",
+            after="'epoch'",
+            errors=array(["e"] * 10, "text"),
+            delays=array([None] * 10, "int"),
+            event_ids=array([f"{number:032x}" for number in range(10)], "uuid"),
+        )
+        await session.run("rollback")
+    # The walk to them is planned as a part of the statement, and not begun.
+    walks = [scan for scan in plan.scans if scan.index == "jobs_children"]
+    assert walks
+    assert {scan.loops for scan in walks} == {0}
 
 
 NO_FAILURES = dict.fromkeys(
@@ -388,13 +371,6 @@ async def test_a_history_goes_by_its_job(filled: Database) -> None:
     plan = await run_as_tenant(filled, "list_job_events", job_id="gen_random_uuid()")
     assert plan.indexes_of("job_events") == {"job_events_pkey"}
     assert plan.rows_of("job_events") == 0
-
-
-async def test_purging_begins_with_the_oldest(filled: Database) -> None:
-    plan = await run_and_undo(filled, "purge_dead_jobs", tenant_id=str(TENANT), limit="100")
-    assert "jobs_dead_oldest" in plan.indexes_of("jobs_dead")
-    assert plan.rows_of("jobs_dead") <= 210
-    assert plan.rows_of("jobs") == 0
 
 
 async def test_a_scan_of_a_table_would_be_noticed(filled: Database) -> None:

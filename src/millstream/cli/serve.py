@@ -1,7 +1,6 @@
 """`millstream serve`."""
 
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from millstream.cli.data_dir import default_data_dir
+from millstream.cli.metrics_directory import metrics_directory, remove_stale_metrics
 from millstream.cli.output import Json, console, print_json
 from millstream.cli.settings import load_settings
 from millstream.config import Config
@@ -93,11 +93,12 @@ def _with_data_dir(settings: Config) -> Config:
 
 @contextmanager
 def _shared_metrics(settings: Config) -> Generator[None]:
+    remove_stale_metrics()
     if settings.server.processes == 1:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="millstream-metrics-") as directory:
-        share_metrics(Path(directory))
+    with metrics_directory() as directory:
+        share_metrics(directory)
         yield
 
 

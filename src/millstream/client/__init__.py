@@ -31,6 +31,7 @@ from millstream.client.types import (
     JobSummary,
     NewJob,
     Page,
+    Release,
     WorkerStatus,
 )
 from millstream.client.worker import RetryLater, RunningJob, Worker
@@ -60,6 +61,7 @@ __all__ = [
     "PayloadTooLarge",
     "QuotaExceeded",
     "RateLimited",
+    "Release",
     "Retries",
     "RetryLater",
     "RunningJob",

@@ -169,6 +169,18 @@ class Failed(Struct, frozen=True, gc=False):
     retry_in_seconds: int | None
 
 
+class Release(Struct, frozen=True, kw_only=True, gc=False):
+    """A worker's wish to give a lease back for a job that it did not begin."""
+
+    lease: Lease
+
+
+class Released(Struct, frozen=True, gc=False):
+    """A lease that was given back."""
+
+    job_id: UUID
+
+
 class Renewal(Struct, frozen=True, kw_only=True, gc=False):
     """A wish to move the end of `lease` to `seconds` from now."""
 

@@ -10,6 +10,13 @@ PATH_BYTES_MAX: Final = 2048
 REQUEST_ID_CHARS_MAX: Final = 128
 QUERY_STRING_BYTES_MAX: Final = 16 * 1024
 
+# Connections
+# Nobody connects to say nothing; one that has asked before may be idle for longer.
+SILENT_CONNECTION_SECONDS_MAX: Final = 10.0
+# How long a client may leave its answers unread, and what of them it must have read by then to be given as long again.
+UNREAD_ANSWER_SECONDS_MAX: Final = 30.0
+UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024
+
 # Names and free text
 QUEUE_NAME_CHARS_MAX: Final = 100
 WORKER_ID_CHARS_MAX: Final = 255
@@ -101,6 +108,10 @@ CLAIM_WAITERS_MAX: Final = 10_000
 PROMOTED_ROWS_MAX: Final = 1_000
 REAPED_ROWS_MAX: Final = 500
 PRUNED_ROWS_MAX: Final = 2_000
+
+# Steps of a deletion: few enough that the statements of one end long before their timeout
+DELETED_ROWS_MAX: Final = 2_000
+PURGED_ROWS_MAX: Final = 500
 
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000

@@ -52,7 +52,7 @@ class Creating(Struct, frozen=True):
     insert: Callable[[Session, Sequence[CreateRow], Sequence[Label], int], Awaitable[list[Created]]]
     announce: Callable[[Sequence[CreateRow], Sequence[Created], Sequence[Label]], None]
     touch_hits: Callable[[Sequence[CreateRow], Sequence[Created]], Awaitable[None]]
-    recover: Callable[[list[CreateRow], int], Awaitable[list[Created | MillstreamError]]]
+    recover: Callable[[list[CreateRow], int, float], Awaitable[list[Created | MillstreamError]]]
 
 
 class _Request:
@@ -238,9 +238,11 @@ class CappedEnqueuing:
             admissions.append(admission)
         return admissions
 
-    async def _recover(self, turns: list[_Turn], batch_id: int) -> list[_Answer | MillstreamError]:
+    async def _recover(
+        self, turns: list[_Turn], batch_id: int, started_at: float
+    ) -> list[_Answer | MillstreamError]:
         rows = [row for turn in turns for request in turn.requests for row in request.rows]
-        found = iter(await self._creating.recover(rows, batch_id))
+        found = iter(await self._creating.recover(rows, batch_id, started_at))
         answers: list[_Answer | MillstreamError] = []
         for turn in turns:
             outcomes: list[Outcome] = []

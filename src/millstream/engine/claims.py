@@ -171,7 +171,9 @@ class Claiming:
         noise = os.urandom(8 * count).hex()
         return [head + noise[start + 1 : start + 16] for start in range(0, len(noise), 16)]
 
-    async def _recover(self, rows: list[ClaimRow], batch_id: int) -> Sequence[MillstreamError]:
+    async def _recover(
+        self, rows: list[ClaimRow], batch_id: int, _started_at: float
+    ) -> Sequence[MillstreamError]:
         """Give back what a lost batch may have handed out: its callers were told nothing."""
         head = self._lease_head(batch_id)
         async with self._context.database.transaction() as session:
@@ -206,8 +208,8 @@ class Claiming:
             # They return when their leases run out.
             _log.warning("leases not given back", jobs=len(leases), error=error.message)
             return
-        for tenant_id, queue in released:
-            self._context.wakeups.wake(tenant_id, queue)
+        for job in released:
+            self._context.wakeups.wake(job.tenant_id, job.queue)
 
 
 def _merge(rows: Sequence[ClaimRow], positions: ClaimPositions) -> tuple[list[Want], list[Seat], list[int]]:

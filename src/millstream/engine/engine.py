@@ -12,6 +12,7 @@ from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
+from millstream.engine.deletions import Deleting
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
@@ -86,9 +87,10 @@ class Engine:
             self.settling.failures,
             self.settling.renewals,
         )
-        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling)
+        deleting = Deleting(context)
+        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
         self.ingest = Ingest(context, enqueuing, secrets=settings.webhook_secrets)
-        self.queues = Queues(context)
+        self.queues = Queues(context, deleting)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.removal = TenantRemoval(context)
         self.tenants = Tenants(context, self.removal, pepper=pepper, live_keys=settings.live_keys)

@@ -228,7 +228,9 @@ class Enqueuing:
         if delayed:
             self._context.delayed()
 
-    async def _recover(self, rows: list[CreateRow], batch_id: int) -> list[Created | MillstreamError]:
+    async def _recover(
+        self, rows: list[CreateRow], batch_id: int, _started_at: float
+    ) -> list[Created | MillstreamError]:
         async with self._context.database.transaction() as session:
             await batches.lock_batch(session, batch_id)
             known = await jobs.find_known_jobs(session, [(row.tenant_id, row.id) for row in rows])

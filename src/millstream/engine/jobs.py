@@ -20,6 +20,7 @@ from millstream.domain.tenant import Principal
 from millstream.engine.capped_enqueuing import check_room
 from millstream.engine.claims import Claiming
 from millstream.engine.context import Context, check_queue
+from millstream.engine.deletions import Deleting
 from millstream.engine.enqueuing import Enqueuing
 from millstream.engine.events import EventKind
 from millstream.engine.history import history_of
@@ -31,12 +32,18 @@ class Jobs:
     """The jobs of all tenants, each seen through a principal of its own."""
 
     def __init__(
-        self, context: Context, enqueuing: Enqueuing, claiming: Claiming, settling: Settling
+        self,
+        context: Context,
+        enqueuing: Enqueuing,
+        claiming: Claiming,
+        settling: Settling,
+        deleting: Deleting,
     ) -> None:
         self._context = context
         self._enqueuing = enqueuing
         self._claiming = claiming
         self._settling = settling
+        self._deleting = deleting
         # The hot operations are the collaborators' own: a layer of calls less on each.
         self.claim = claiming.claim
         self.give_back = claiming.give_back
@@ -157,13 +164,10 @@ class Jobs:
         return Revived([job_id for job_id, _ in revived], [])
 
     async def purge_dead(self, principal: Principal, selection: DeadSelection) -> int:
-        """Delete dead letters for good; returns how many. Contract: spooled-jobs 3.18."""
+        """Delete dead letters and their descendants for good; returns how many. Contract: spooled-jobs 3.18."""
         if selection.queue is not None:
             check_queue(principal, selection.queue)
-        async with self._context.database.transaction() as session:
-            return await dead_letters.purge_dead_jobs(
-                session, principal.tenant_id, _selected(principal, selection)
-            )
+        return await self._deleting.purge(principal.tenant_id, _selected(principal, selection))
 
     # Last of the public ones: below it, `list` would name this method in annotations.
     async def list(self, principal: Principal, wanted: JobFilter) -> JobPage:

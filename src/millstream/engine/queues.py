@@ -5,6 +5,7 @@ from millstream.domain.errors import Conflict, InternalError, NotFound, QuotaExc
 from millstream.domain.queue import Paused, Queue, QueueChange, QueueStats, Resumed
 from millstream.domain.tenant import Principal
 from millstream.engine.context import Context, check_queue
+from millstream.engine.deletions import Deleting
 from millstream.engine.events import EventKind
 from millstream.store import queues, quotas
 from millstream.store.database import Session
@@ -13,8 +14,9 @@ from millstream.store.database import Session
 class Queues:
     """The configured queues of all tenants, each seen through a principal of its own."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, deleting: Deleting) -> None:
         self._context = context
+        self._deleting = deleting
 
     async def list(self, principal: Principal) -> list[Queue]:
         """Return the first configured queues by name. Contract: spooled-jobs 4."""
@@ -77,12 +79,11 @@ class Queues:
         Raises NotFound, or Conflict while jobs are pending or running there.
         """
         check_queue(principal, name)
+        if with_jobs:
+            if not await self._deleting.delete_queue(principal.tenant_id, name):
+                raise NotFound
+            return
         async with self._context.database.tenant(principal.tenant_id) as session:
-            if with_jobs:
-                found = await queues.delete_queue_with_jobs(session, principal.tenant_id, name)
-                if not found:
-                    raise NotFound
-                return
             deletion = await queues.delete_queue(session, principal.tenant_id, name)
         if deletion.busy:
             raise Conflict("queue has pending or processing jobs")

@@ -1,8 +1,9 @@
 """Settling: completions, failures and renewals of running jobs, each fenced by its lease."""
 
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, assert_never
 from uuid import UUID
 
 from millstream.domain import limits
@@ -15,13 +16,15 @@ from millstream.domain.errors import (
     Unavailable,
 )
 from millstream.domain.job import (
+    FINISHED_WORDS,
     Completed,
     Completion,
     Failed,
     Failure,
-    Holder,
     JobState,
     Lease,
+    Release,
+    Released,
     Renewal,
     refusal,
 )
@@ -30,9 +33,10 @@ from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context
 from millstream.engine.events import EventKind
 from millstream.engine.lookback import Lookback
+from millstream.engine.releases import Releasing
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
-from millstream.store.settlements import CompleteRow, FailOutcome, FailRow, RenewRow
+from millstream.store.settlements import CompletedJob, CompleteRow, FailOutcome, FailRow, RenewRow
 
 A = TypeVar("A")
 ROW_BYTES = 100
@@ -49,6 +53,7 @@ class Settling:
     def __init__(self, context: Context, *, lanes: int = 1) -> None:
         self._context = context
         self._lookback = Lookback(context.clock)
+        self._releasing = Releasing(context)
         self.completions: Batcher[CompleteRow, Completed] = Batcher(
             "complete",
             self._complete,
@@ -87,10 +92,11 @@ class Settling:
         return await self.renewals.submit_one(principal.tenant_id, row, ROW_BYTES)
 
     async def settle(
-        self, principal: Principal, items: Sequence[Completion | Failure]
-    ) -> list[Completed | Failed | MillstreamError]:
-        """Record successes and failures together; each item is answered for itself, in their order."""
-        answers: list[Completed | Failed | MillstreamError | None] = [None] * len(items)
+        self, principal: Principal, items: Sequence[Completion | Failure | Release]
+    ) -> list[Completed | Failed | Released | MillstreamError]:
+        """Record successes, failures and releases together; each item is answered for itself, in their order."""
+        answers: list[Completed | Failed | Released | MillstreamError | None] = [None] * len(items)
+        releases: list[tuple[int, Lease]] = []
         completions: list[tuple[int, CompleteRow]] = []
         failures: list[tuple[int, FailRow]] = []
         hidden = await self._hidden(principal, [item.lease for item in items])
@@ -99,10 +105,15 @@ class Settling:
                 answers[place] = NotFound()
                 continue
             try:
-                if isinstance(item, Completion):
-                    completions.append((place, self._completion_row(principal, item)))
-                else:
-                    failures.append((place, self._failure_row(principal, item)))
+                match item:
+                    case Completion():
+                        completions.append((place, self._completion_row(principal, item)))
+                    case Failure():
+                        failures.append((place, self._failure_row(principal, item)))
+                    case Release():
+                        releases.append((place, item.lease))
+                    case _:
+                        assert_never(item)
             except MillstreamError as error:
                 answers[place] = error
         size = sum(_size_of(row.result) for _, row in completions)
@@ -111,6 +122,9 @@ class Settling:
             answers[place] = answer
         for (place, _), outcome in zip(failures, await self._fail_each(principal, failures), strict=True):
             answers[place] = outcome
+        released = await self._releasing.release(principal.tenant_id, [lease for _, lease in releases])
+        for (place, _), given_back in zip(releases, released, strict=True):
+            answers[place] = given_back
         return [answer for answer in answers if answer is not None]
 
     async def _fail_each(
@@ -208,17 +222,31 @@ class Settling:
         return answers
 
     async def _recover_completions(
-        self, rows: list[CompleteRow], batch_id: int
+        self, rows: list[CompleteRow], batch_id: int, started_at: float
     ) -> Sequence[Completed | MillstreamError]:
+        """Answer which of `rows` the lost batch completed.
+
+        A completion leaves nothing behind that names its batch. What tells a repeated one is its time: a job
+        that was finished before this batch began was finished by another, and its caller is told that it is
+        already completed. What cannot be told apart are two completions under one lease that are under way at
+        the same time in two processes, when the connection of one of them is lost: then both succeed.
+        """
         async with self._context.database.transaction() as session:
             await batches.lock_batch(session, batch_id)
-            holders = await settlements.judge_jobs(
+            found = await settlements.find_completed_jobs(
                 session, [(row.tenant_id, row.lease.job_id) for row in rows], self._context.now()
             )
-        return [
-            Completed(row.lease.job_id) if _was_completed_by(row.lease, holder) else OutcomeUnknown()
-            for row, holder in zip(rows, holders, strict=True)
-        ]
+        # Looked at after the database's clock was: the age of what this batch did cannot be more than this.
+        under_way_seconds = time.monotonic() - started_at
+        answers: list[Completed | MillstreamError] = []
+        for row, completed in zip(rows, found, strict=True):
+            if completed is None or not _is_of(row.lease, completed):
+                answers.append(OutcomeUnknown())
+            elif completed.seconds_ago > under_way_seconds:
+                answers.append(Conflict(FINISHED_WORDS[JobState.COMPLETED]))
+            else:
+                answers.append(Completed(row.lease.job_id))
+        return answers
 
     # Failures
 
@@ -256,7 +284,7 @@ class Settling:
         meters.dead(len(outcomes) - retried)
 
     async def _recover_failures(
-        self, rows: list[FailRow], batch_id: int
+        self, rows: list[FailRow], batch_id: int, _started_at: float
     ) -> Sequence[Failed | MillstreamError]:
         async with self._context.database.transaction() as session:
             await batches.lock_batch(session, batch_id)
@@ -338,10 +366,7 @@ def _size_of(result: str | None) -> int:
     return ROW_BYTES + (0 if result is None else len(result))
 
 
-def _was_completed_by(lease: Lease, holder: Holder | None) -> bool:
-    return (
-        holder is not None
-        and holder.state is JobState.COMPLETED
-        and holder.worker_id == lease.worker_id
-        and (lease.lease_id is None or holder.lease_id == lease.lease_id)
+def _is_of(lease: Lease, completed: CompletedJob) -> bool:
+    return completed.worker_id == lease.worker_id and (
+        lease.lease_id is None or completed.lease_id == lease.lease_id
     )

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with less to do per request, and with an eye on request heads that never arrive.
+"""uvicorn's HTTP protocol with less to do per request, and with an eye on clients that neither ask nor read.
 
 * ASGI sends an answer as a list of headers and then a body: a check of each header and two writes to the socket,
   a quarter of the server's time on `jobs-create`. An application that finds `millstream.answer` among the
@@ -13,6 +13,8 @@ from typing import cast
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from millstream.domain import limits
+
 WHOLE_ANSWER = "millstream.answer"
 # What slow but honest clients get to send the head of a request.
 HEAD_SECONDS_MAX = 30.0
@@ -25,7 +27,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     _waiting_since = 0.0
     _head_began = False
+    _is_silent = True
     _is_waiting = True
+    _unread_bytes = 0
+    _unread_since = 0.0
     _is_held = False
     _answering: RequestResponseCycle | None = None
 
@@ -44,15 +49,37 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def close_if_overdue(self, now: float) -> None:
-        """Close a connection that has been idle, or in the middle of a request's head, for too long."""
-        if self._is_waiting and not self.transport.is_closing():
-            seconds = HEAD_SECONDS_MAX if self._head_began else self.timeout_keep_alive
-            if now - self._waiting_since > seconds:
-                self.transport.close()
+        """Close a connection that has been silent, idle, in the middle of a head, or left unread for too long."""
+        if self._is_left_unread(now):
+            # Closing it would wait for the rest to be read.
+            self.transport.abort()
+        elif (
+            self._is_waiting
+            and not self.transport.is_closing()
+            and now - self._waiting_since > self._patience_seconds()
+        ):
+            self.transport.close()
+
+    def _patience_seconds(self) -> float:
+        if self._head_began:
+            return HEAD_SECONDS_MAX
+        return limits.SILENT_CONNECTION_SECONDS_MAX if self._is_silent else self.timeout_keep_alive
+
+    def _is_left_unread(self, now: float) -> bool:
+        """Tell whether the client has read next to nothing of what waits for it, since it was last seen to read."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        has_read = unread_bytes <= self._unread_bytes - limits.UNREAD_ANSWER_BYTES_MIN
+        if not unread_bytes or not self._unread_bytes or has_read:
+            self._unread_bytes = unread_bytes
+            self._unread_since = now
+            return False
+        self._unread_bytes = max(self._unread_bytes, unread_bytes)
+        return now - self._unread_since > limits.UNREAD_ANSWER_SECONDS_MAX
 
     def on_message_begin(self) -> None:
         """Note that a head has begun, from when on it has a time of its own to end."""
         super().on_message_begin()
+        self._is_silent = False
         self._head_began = True
         self._waiting_since = self.loop.time()
 

@@ -131,10 +131,18 @@ async def find_claimed_jobs(
     return [(row["tenant_id"], row["id"], row["lease_id"]) for row in rows]
 
 
+class ReleasedJob(Struct, frozen=True, gc=False):
+    """A job that is ready again because its lease was given back."""
+
+    tenant_id: int
+    id: UUID
+    queue: str
+
+
 async def release_jobs(
     session: Session, leases: Sequence[tuple[int, UUID, UUID]], now: datetime | None
-) -> list[tuple[int, str]]:
-    """Give `leases` (tenant, job, lease) back; returns the (tenant, queue) of each job that is ready again."""
+) -> list[ReleasedJob]:
+    """Give `leases` (tenant, job, lease), in the order of their jobs, back; returns the jobs that are ready again."""
     rows = await session.many(
         _RELEASE,
         now,
@@ -142,7 +150,7 @@ async def release_jobs(
         [lease[1] for lease in leases],
         [lease[2] for lease in leases],
     )
-    return [(row["tenant_id"], row["queue"]) for row in rows]
+    return [ReleasedJob(row["tenant_id"], row["id"], row["queue"]) for row in rows]
 
 
 def _slot_of(row: Row) -> int:

@@ -1,4 +1,4 @@
-"""Dead letters brought back or deleted: each one statement over a set of rows."""
+"""Dead letters brought back: one statement over a set of rows."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,6 @@ _QUERIES = load("dead_letters")
 _RETRY_DEAD = _QUERIES["retry_dead_jobs"].taking(
     "now", "tenant_id", "ids", "queue", "queues", "limit", "restart"
 )
-_PURGE_DEAD = _QUERIES["purge_dead_jobs"].taking("tenant_id", "queue", "queues", "created_before", "limit")
 
 
 async def retry_dead_jobs(
@@ -25,16 +24,3 @@ async def retry_dead_jobs(
         _RETRY_DEAD, now, tenant_id, ids, queue, selection.queues, selection.limit, restart
     )
     return [(row["id"], row["queue"]) for row in rows]
-
-
-async def purge_dead_jobs(session: Session, tenant_id: int, selection: DeadSelection) -> int:
-    """Delete dead letters for good; returns how many."""
-    row = await session.one(
-        _PURGE_DEAD,
-        tenant_id,
-        selection.queue,
-        selection.queues,
-        selection.created_before,
-        selection.limit,
-    )
-    return 0 if row is None else int(row["purged"])

@@ -20,7 +20,7 @@ _CONFIGURE = _QUERIES["configure_queue"].taking(
 _PAUSE = _QUERIES["pause_queue"].taking("now", "tenant_id", "name", "reason")
 _RESUME = _QUERIES["resume_queue"].taking("now", "tenant_id", "name")
 _DELETE = _QUERIES["delete_queue"].taking("tenant_id", "name")
-_DELETE_WITH_JOBS = _QUERIES["delete_queue_with_jobs"].taking("tenant_id", "name")
+_REMOVE = _QUERIES["remove_queue"].taking("tenant_id", "name")
 _STATS = _QUERIES["get_queue_stats"].taking("now", "tenant_id", "name")
 
 
@@ -95,10 +95,9 @@ async def delete_queue(session: Session, tenant_id: int, name: str) -> QueueDele
     return QueueDeletion(existed=row["existed"], busy=row["busy"], removed=row["removed"])
 
 
-async def delete_queue_with_jobs(session: Session, tenant_id: int, name: str) -> int:
-    """Delete a queue's row and all its jobs; returns how many rows and jobs there were."""
-    row = await session.one(_DELETE_WITH_JOBS, tenant_id, name)
-    return 0 if row is None else int(row["queues"]) + int(row["jobs"])
+async def remove_queue(session: Session, tenant_id: int, name: str) -> bool:
+    """Delete a queue's row, whatever is in the queue; returns whether there was one."""
+    return await session.one(_REMOVE, tenant_id, name) is not None
 
 
 async def get_queue_stats(session: Session, tenant_id: int, name: str, now: datetime | None) -> QueueStats:

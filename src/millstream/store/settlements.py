@@ -24,6 +24,7 @@ _RENEW = _QUERIES["renew_leases"].taking(
     "now", "tenant_ids", "ids", "worker_ids", "lease_ids", "check_ends", "lease_seconds"
 )
 _JUDGE = _QUERIES["judge_jobs"].taking("now", "tenant_ids", "ids")
+_FIND_COMPLETED = _QUERIES["find_completed_jobs"].taking("now", "tenant_ids", "ids")
 _FIND_ENDED = _QUERIES["find_ended_attempts"].taking("tenant_ids", "job_ids", "event_ids")
 # Version 4 ids are never all zero.
 _NOBODYS_LEASE = UUID(int=0)
@@ -88,6 +89,24 @@ async def complete_jobs(
         strict=True,
     )
     return outcome, [Unblocked(*job) for job in unblocked]
+
+
+class CompletedJob(Struct, frozen=True, gc=False):
+    """Who completed a job under which lease, and how many seconds ago."""
+
+    worker_id: str | None
+    lease_id: UUID | None
+    seconds_ago: float
+
+
+async def find_completed_jobs(
+    session: Session, keys: Sequence[tuple[int, UUID]], now: datetime | None
+) -> list[CompletedJob | None]:
+    """Return who completed the jobs `keys` (tenant, id); None for those that are not completed."""
+    found: list[CompletedJob | None] = [None] * len(keys)
+    for row in await session.many(_FIND_COMPLETED, now, [key[0] for key in keys], [key[1] for key in keys]):
+        found[row["place"] - 1] = CompletedJob(row["worker_id"], row["lease_id"], row["seconds_ago"])
+    return found
 
 
 class FailRow(Struct, frozen=True, gc=False):

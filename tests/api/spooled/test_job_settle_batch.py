@@ -177,3 +177,16 @@ def test_an_item_nobody_works_for_is_refused(api: Api) -> None:
     assert response.status_code in (400, 422)
     refused(response, response.status_code, "VALIDATION_ERROR")
     assert api.status(job["id"]) == "processing"
+
+
+def test_a_released_job_is_claimable_at_once_and_has_used_no_retry(api: Api) -> None:
+    queue = a_queue()
+    job = api.running(queue, max_retries=0)
+    answer = settle(api, [item(job, "release"), item({**job, "lease_id": str(uuid.uuid4())}, "release")])
+    assert [result["success"] for result in answer["results"]] == [True, False]
+    assert answer["results"][1]["code"] == "LEASE_EXPIRED"
+    found = api.job(job["id"])
+    assert (found["status"], found["retry_count"], found["last_error"]) == ("pending", 0, None)
+    assert (found["assigned_worker_id"], found["lease_id"]) == (None, None)
+    [again] = answered(api.post("/jobs/claim", {"queue_name": queue, "worker_id": WORKER}))["jobs"]
+    assert (again["id"], again["retry_count"]) == (job["id"], 0)

@@ -26,12 +26,12 @@ from millstream.domain.errors import (
     Unavailable,
 )
 from millstream.domain.ids import parse_id
-from millstream.domain.job import ClaimRequest, Completion, Failure, Lease, Renewal
+from millstream.domain.job import ClaimRequest, Completion, Failure, Lease, Release, Renewal
 from millstream.domain.problems import message_of, problem_of
 from millstream.engine.engine import Engine
 
 _LEASE_SECONDS = 30
-# Stands for a text that is no lease id at all: it reaches the database as one that no claim was ever given.
+_ACTIONS = frozenset({"complete", "fail", "release"})
 
 _CLAIM = Body(requests.Claim)
 _COMPLETE = Body(requests.Complete)
@@ -68,7 +68,7 @@ class LeaseEndpoints:
                 method="POST",
                 path="/api/v1/jobs/settle",
                 handler=self.settle,
-                summary="Complete or fail up to 1,000 jobs, each by itself",
+                summary="Complete, fail or release up to 1,000 jobs, each by itself",
                 tag="jobs",
                 body=_SETTLE,
                 answers={200: answers.SettledAll},
@@ -195,7 +195,7 @@ class LeaseEndpoints:
         rules.enforce()
         outcomes: list[MillstreamError | None] = [None] * len(body.items)
         indexes: list[int] = []
-        settlements: list[Completion | Failure] = []
+        settlements: list[Completion | Failure | Release] = []
         for index, item in enumerate(body.items):
             try:
                 settlements.append(_settlement(item, body.worker_id))
@@ -247,20 +247,21 @@ def _check_items(body: requests.Settle) -> None:
         raise InvalidShape(problems)
 
 
-def _settlement(item: requests.SettleItem, default_worker_id: str | None) -> Completion | Failure:
+def _settlement(item: requests.SettleItem, default_worker_id: str | None) -> Completion | Failure | Release:
     rules = Rules()
     worker_id = default_worker_id if item.worker_id is None else item.worker_id
     rules.text("worker_id", worker_id, 1, limits.WORKER_ID_CHARS_MAX)
-    fails = item.action == "fail"
-    if not fails and item.action != "complete":
-        rules.refuse("action", "must be complete or fail", "INVALID_VALUE")
+    if item.action not in _ACTIONS:
+        rules.refuse("action", "must be complete, fail or release", "INVALID_VALUE")
     rules.text("error", item.error, 1, limits.ERROR_CHARS_MAX)
     rules.integer("retry_in_seconds", item.retry_in_seconds, 0, limits.RETRY_IN_SECONDS_MAX)
     rules.enforce()
     lease = _lease(item.job_id, worker_id or "", item.lease_id)
-    if fails:
+    if item.action == "fail":
         error = without_controls(item.error or "")
         return Failure(lease=lease, error=error, retry_in_seconds=item.retry_in_seconds)
+    if item.action == "release":
+        return Release(lease=lease)
     return Completion(lease=lease, result=_result(item.result))
 
 

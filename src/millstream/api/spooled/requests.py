@@ -91,7 +91,7 @@ class Renew(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SettleItem(Struct, frozen=True, kw_only=True, gc=False):
-    """One item of `POST /jobs/settle`; `action` is `complete` or `fail`."""
+    """One item of `POST /jobs/settle`; `action` is `complete`, `fail` or `release`."""
 
     job_id: str
     action: str

@@ -115,7 +115,7 @@ class AsyncLeasedJobs:
         return answer.lease_expires_at
 
     async def settle(self, items: Iterable[Settlement], *, worker_id: str | None = None) -> list[Settled]:
-        """Complete and fail many jobs at once; each item is judged on its own.
+        """Complete, fail and release many jobs at once; each item is judged on its own.
 
         Returns one result per item, in order. Every item needs a worker id, its own or `worker_id`. More
         than 1,000 items go out as several requests. Safe to repeat: an item that had landed is answered

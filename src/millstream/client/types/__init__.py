@@ -18,6 +18,7 @@ from millstream.client.types.jobs import (
     JobSummary,
     NewJob,
     PriorityChange,
+    Release,
     Settled,
     Settlement,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "QueueStats",
     "QueueSummary",
     "RegisteredWorker",
+    "Release",
     "Settled",
     "Settlement",
     "WorkerInfo",

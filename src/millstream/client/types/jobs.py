@@ -217,7 +217,15 @@ class Fail(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action", 
     worker_id: str | None = None
 
 
-Settlement = Complete | Fail
+class Release(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action", tag="release"):
+    """Give a job back that was not begun: claimable at once, and the attempt does not count. An extension of ours."""
+
+    job_id: str
+    lease_id: str
+    worker_id: str | None = None
+
+
+Settlement = Complete | Fail | Release
 
 
 class Settled(msgspec.Struct, frozen=True):

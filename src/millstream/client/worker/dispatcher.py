@@ -9,7 +9,7 @@ from math import ceil
 import msgspec
 
 from millstream.client._async.client import AsyncClient
-from millstream.client.types import ClaimedJob, Complete, Fail, Settlement
+from millstream.client.types import ClaimedJob, Complete, Fail, Release, Settlement
 from millstream.client.worker.deadlines import Deadlines
 from millstream.client.worker.leases import Leases
 from millstream.client.worker.running_job import Handler, Interruption, RetryLater, RunningJob
@@ -124,11 +124,10 @@ class Dispatcher:
         self._fill()
 
     def return_buffered(self) -> None:
-        """Give back the jobs that no handler has begun."""
+        """Give back the jobs that no handler has begun, with all the retries they had."""
         while self._buffer:
             job = self._buffer.popleft()
-            reason = "the worker stopped before it began this job"
-            self._close(job, Fail(job.claimed.id, job.claimed.lease_id, reason, 0))
+            self._close(job, Release(job.claimed.id, job.claimed.lease_id))
 
     async def interrupt_running(self) -> None:
         """Cancel every handler and wait for the ends of those that heed it."""

@@ -16,7 +16,7 @@ from millstream.client.errors import (
     Unauthorized,
     Unavailable,
 )
-from millstream.client.types import Complete, Fail, Settled, Settlement
+from millstream.client.types import Complete, Fail, Release, Settled, Settlement
 
 logger = logging.getLogger("millstream.worker")
 
@@ -137,6 +137,10 @@ class Settler:
                 case Complete():
                     refusal = f"the server refused the result: {message}"
                     self.add(Fail(item.job_id, item.lease_id, error_text(refusal)))
+                case Release():
+                    # A server that does not know the action.
+                    reason = "the worker stopped before it began this job"
+                    self.add(Fail(item.job_id, item.lease_id, reason, 0))
                 case Fail():
                     logger.error("the server refused the failure of job %s: %s", item.job_id, message)
                 case _:

@@ -182,7 +182,7 @@ cross join lateral (
 
 -- name: cancel_jobs :many
 -- Cancels jobs that nobody works on, and the blocked jobs below them that can never start.
-with recursive held as materialized (
+with held as materialized (
     select j.tenant_id, j.id
     from unnest(:tenant_ids::int[], :ids::uuid[]) as g (tenant_id, id)
     inner join millstream.jobs as j on j.tenant_id = g.tenant_id and j.id = g.id
@@ -190,18 +190,13 @@ with recursive held as materialized (
     order by j.tenant_id, j.id
     for update of j
 ),
-waiting as (
-    select j.tenant_id, j.id
-    from held as h
-    inner join millstream.jobs as j on j.tenant_id = h.tenant_id and j.parent_job_id = h.id and j.state = 4
-    union
-    select j.tenant_id, j.id
-    from waiting as w
-    inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.parent_job_id = w.id and j.state = 4
-),
 children as materialized (
     select j.tenant_id, j.id
-    from waiting as w
+    from (
+        select distinct h.tenant_id, b.id
+        from held as h
+        cross join lateral millstream.blocked_below(h.tenant_id, h.id) as b
+    ) as w
     inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.id = w.id
     where j.state = 4
     order by j.tenant_id, j.id

@@ -99,46 +99,11 @@ select
     (select b.found from busy as b) as busy,
     exists (select from removed) as removed;
 
--- name: delete_queue_with_jobs :one
--- Deletes a queue's row and every job of it in any state, with their history and keys.
-with configured as (
-    delete from millstream.queues as q
-    where q.tenant_id = :tenant_id::int and q.name = :name::text
-    returning q.name
-),
-alive as (
-    delete from millstream.jobs as j
-    where j.tenant_id = :tenant_id::int and j.queue = :name::text
-    returning j.id, j.idempotency_key
-),
-dead as (
-    delete from millstream.jobs_dead as j
-    where j.tenant_id = :tenant_id::int and j.queue = :name::text
-    returning j.id, j.idempotency_key
-),
-done as (
-    delete from millstream.jobs_done as j
-    where j.tenant_id = :tenant_id::int and j.queue = :name::text
-    returning j.id, j.idempotency_key
-),
-gone as materialized (
-    select a.id, a.idempotency_key from alive as a
-    union all
-    select d.id, d.idempotency_key from dead as d
-    union all
-    select d.id, d.idempotency_key from done as d
-),
-events as (
-    delete from millstream.job_events as e
-    using gone as g
-    where e.tenant_id = :tenant_id::int and e.job_id = g.id
-),
-keys as (
-    delete from millstream.idempotency_keys as k
-    using gone as g
-    where k.tenant_id = :tenant_id::int and k.key = g.idempotency_key and k.job_id = g.id
-)
-select (select count(*) from configured) as queues, (select count(*) from gone) as jobs;
+-- name: remove_queue :one
+-- Deletes a queue's row, whatever is in the queue.
+delete from millstream.queues as q
+where q.tenant_id = :tenant_id::int and q.name = :name::text
+returning q.name;
 
 -- name: get_queue_stats :one
 -- Counts what a queue is doing and how it did over the last 24 hours.

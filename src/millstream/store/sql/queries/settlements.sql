@@ -105,7 +105,7 @@ cross join (
 -- name: fail_jobs :many
 -- Ends running attempts, reported failed or past their lease: retried while retries are left, else buried.
 -- With `reap` = 0 only the given ones, else also up to that many whose lease has run out.
-with recursive batch as materialized (
+with batch as materialized (
     select pg_advisory_xact_lock(:batch_id::bigint)
 ),
 given as materialized (
@@ -211,19 +211,14 @@ buried as (
     from removed as r
 ),
 -- What waited for a buried job can never start, nor what waits for that in turn.
-waiting as (
-    select j.tenant_id, j.id
-    from removed as r
-    inner join millstream.jobs as j on j.tenant_id = r.tenant_id and j.parent_job_id = r.id and j.state = 4
-    where r.has_dependents
-    union
-    select j.tenant_id, j.id
-    from waiting as w
-    inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.parent_job_id = w.id and j.state = 4
-),
 children as materialized (
     select j.tenant_id, j.id
-    from waiting as w
+    from (
+        select distinct r.tenant_id, b.id
+        from removed as r
+        cross join lateral millstream.blocked_below(r.tenant_id, r.id) as b
+        where r.has_dependents
+    ) as w
     inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.id = w.id
     where j.state = 4
     order by j.tenant_id, j.id
@@ -327,6 +322,22 @@ cross join lateral (
         limit 1
     )
 ) as h;
+
+-- name: find_completed_jobs :many
+-- Looks up, after a lost connection, which of the given jobs are completed, by whom, and how long ago.
+select
+    g.place,
+    d.worker_id,
+    d.lease_id,
+    -- Not the time at which this transaction began: it may have waited for the one that it looks for.
+    extract(epoch from coalesce(:now::timestamptz, clock_timestamp()) - d.finished_at)::float8 as seconds_ago
+from unnest(:tenant_ids::int[], :ids::uuid[]) with ordinality as g (tenant_id, id, place)
+cross join lateral (
+    select j.worker_id, j.lease_id, j.finished_at
+    from millstream.jobs_done as j
+    where j.tenant_id = g.tenant_id and j.id = g.id and j.state = 7
+    limit 1
+) as d;
 
 -- name: find_ended_attempts :many
 -- Looks up, after a lost connection, which of the given failures were recorded.

@@ -48,10 +48,10 @@ delete from millstream.leaders as l where l.name = :name::text and l.holder = :h
 -- A job that finished before the bound was created before it: its id is found by the primary key. The hour covers
 -- clocks of processes that run ahead of the database's.
 with stale as materialized (
-    select j.tenant_id, j.id
+    select j.tenant_id, j.id, j.idempotency_key
     from unnest(:tenant_ids::int[], :finished_befores::timestamptz[]) as r (tenant_id, finished_before)
     cross join lateral (
-        select d.tenant_id, d.id
+        select d.tenant_id, d.id, d.idempotency_key
         from millstream.jobs_done as d
         where
             d.tenant_id = r.tenant_id
@@ -62,10 +62,19 @@ with stale as materialized (
     ) as j
     limit :limit::int
 ),
+-- Keys come before jobs in the order of locks.
+held_keys as materialized (
+    select k.tenant_id, k.key
+    from stale as s
+    inner join millstream.idempotency_keys as k
+        on k.tenant_id = s.tenant_id and k.key = s.idempotency_key and k.job_id = s.id
+    order by k.tenant_id, k.key
+    for update of k
+),
 removed as (
     delete from millstream.jobs_done as j
     using stale as s
-    where j.tenant_id = s.tenant_id and j.id = s.id
+    where (select count(*) from held_keys) >= 0 and j.tenant_id = s.tenant_id and j.id = s.id
     returning j.tenant_id, j.id, j.idempotency_key
 ),
 events as (
