@@ -20,6 +20,7 @@ from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
+from millstream.engine.rate_limits import AddressLimit, RateLimits
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
 from millstream.observe.metrics import batch_meter, count_api_request, render_metrics
@@ -199,6 +200,10 @@ class App:
             roles=roles,
             min_size=config.database.min_connections,
             max_size=config.database.max_connections,
+            # Within a request's own time, so that what waits for a connection is told 503 and not 408.
+            acquire_seconds=min(
+                config.database.acquire_timeout_seconds, config.server.request_timeout_seconds * 0.9
+            ),
         )
         pepper = config.security.api_key_pepper
         self._engine = await open_engine(
@@ -216,6 +221,7 @@ class App:
             clock=self._clock,
             meters=_meters(),
             observe_batch=_batch_observer,
+            rate_limits=_rate_limits(config),
         )
         self._serve = create_http_app(
             self._engine,
@@ -263,7 +269,31 @@ def _http_settings(config: Config) -> HttpSettings:
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
         registration_mode=config.security.registration_mode,
         admin_key=None if admin_key is None else admin_key.reveal(),
+        force_https=config.server.force_https,
+        trusted_proxies=config.server.trusted_proxies,
     )
+
+
+def _rate_limits(config: Config) -> RateLimits | None:
+    if not config.rate_limit.enabled:
+        return None
+    address = AddressLimit(
+        requests_per_second=config.rate_limit.requests_per_second, burst=config.rate_limit.burst
+    )
+    if config.redis.url is None:
+        return RateLimits(address, processes=config.server.processes)
+    try:
+        from millstream.store.shared_buckets import SharedBuckets  # noqa: PLC0415 - needs an optional package
+    except ModuleNotFoundError as error:
+        raise MillstreamError(
+            "a Redis URL is given, but its client is not installed: pip install 'millstream[redis]'"
+        ) from error
+    shared = SharedBuckets(
+        config.redis.url.reveal(),
+        pool_size=config.redis.pool_size,
+        count_operation=metrics.REDIS_OPERATIONS.inc,
+    )
+    return RateLimits(address, shared=shared)
 
 
 def _meters() -> JobMeters:

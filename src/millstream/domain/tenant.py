@@ -100,13 +100,17 @@ class Tenant(Struct, frozen=True, kw_only=True):
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who a request acts for: one tenant, through one API key that may be limited to some queues."""
+    """Who a request acts for: one tenant, through one API key that may be limited to some queues.
+
+    `rate_limit` is the key's own limit in requests a minute.
+    """
 
     tenant_id: int
     organization_id: str
     api_key_id: UUID
     plan: Plan
     queues: frozenset[str] | None = None
+    rate_limit: int | None = None
 
     def permits(self, queue: str) -> bool:
         """Tell whether this credential reaches `queue`."""

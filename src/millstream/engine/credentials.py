@@ -151,4 +151,5 @@ def _principal_of(key: StoredKey) -> Principal:
         api_key_id=UUID(int=key.id.int),
         plan=plan_of(key.plan_tier),
         queues=None if unrestricted else frozenset(key.queues),
+        rate_limit=key.rate_limit,
     )

@@ -12,6 +12,7 @@ from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
 from millstream.engine.queues import Queues
+from millstream.engine.rate_limits import RateLimits
 from millstream.engine.settlements import Settling
 from millstream.engine.tenants import Tenants
 from millstream.engine.upkeep import Direct, Upkeep
@@ -36,7 +37,15 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class Engine:
     """All use cases by noun."""
 
-    def __init__(self, context: Context, settings: EngineSettings, *, pepper: bytes, direct: Direct) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: EngineSettings,
+        *,
+        pepper: bytes,
+        direct: Direct,
+        rate_limits: RateLimits | None,
+    ) -> None:
         enqueuing = Enqueuing(
             context,
             defaults=settings.defaults,
@@ -52,12 +61,15 @@ class Engine:
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
         self.credentials = Credentials(context, pepper=pepper)
-        self.health = Health(context)
+        self.rate_limits = rate_limits
+        self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        if self.rate_limits is not None:
+            await self.rate_limits.close()
 
 
 async def open_engine(
@@ -68,10 +80,12 @@ async def open_engine(
     clock: Clock | None = None,
     meters: JobMeters | None = None,
     observe_batch: Callable[[str], BatchObserver | None] | None = None,
+    rate_limits: RateLimits | None = None,
 ) -> Engine:
     """Return an engine on `database`, whose schema must be in place.
 
-    `direct` opens sessions past any pooler, for partitions and vacuum.
+    `direct` opens sessions past any pooler, for partitions and vacuum. Without `rate_limits` requests are
+    not limited.
     """
     settings = settings or EngineSettings()
     pepper = settings.pepper
@@ -82,4 +96,4 @@ async def open_engine(
         context = Context(database, clock=clock, meters=meters)
     else:
         context = Context(database, clock=clock, meters=meters, observe_batch=observe_batch)
-    return Engine(context, settings, pepper=pepper, direct=direct)
+    return Engine(context, settings, pepper=pepper, direct=direct, rate_limits=rate_limits)

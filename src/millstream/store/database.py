@@ -144,15 +144,25 @@ def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
 class Database:
     """The server's connections to its database."""
 
-    def __init__(self, pool: _Pool, roles: "Roles") -> None:
+    def __init__(self, pool: _Pool, roles: "Roles", *, acquire_seconds: float = CONNECT_SECONDS) -> None:
         self._pool = pool
+        self._acquire_seconds = acquire_seconds
         self.roles = roles
 
     @classmethod
     async def open(
-        cls, dsn: str, *, roles: "Roles | None" = None, min_size: int = 2, max_size: int = 25
+        cls,
+        dsn: str,
+        *,
+        roles: "Roles | None" = None,
+        min_size: int = 2,
+        max_size: int = 25,
+        acquire_seconds: float = CONNECT_SECONDS,
     ) -> "Database":
-        """Connect to `dsn`; raises DatabaseUnavailable when nobody answers."""
+        """Connect to `dsn`; raises DatabaseUnavailable when nobody answers.
+
+        `acquire_seconds` is how long a statement may wait for one of the connections.
+        """
         try:
             pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType] - it ships no types
                 dsn,
@@ -172,7 +182,7 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
-        return cls(cast("_Pool", pool), roles or Roles())
+        return cls(cast("_Pool", pool), roles or Roles(), acquire_seconds=acquire_seconds)
 
     async def close(self) -> None:
         """Close every connection, those in use included after a moment."""
@@ -187,7 +197,7 @@ class Database:
     async def session(self) -> AsyncGenerator[Session]:
         """Lend a connection for single statements, each its own transaction."""
         try:
-            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+            connection = await self._pool.acquire(timeout=self._acquire_seconds)
         except Exception as error:
             meaning = meaning_of(error, sent=False)
             if meaning is None:

@@ -84,6 +84,7 @@ class StoredKey(Struct, frozen=True, kw_only=True):
     expires_in_seconds: float | None
     public_id: str
     plan_tier: str
+    rate_limit: int | None = None
 
 
 async def find_api_key(session: Session, digest: bytes, now: datetime | None) -> StoredKey | None:
@@ -100,6 +101,7 @@ async def find_api_key(session: Session, digest: bytes, now: datetime | None) ->
         expires_in_seconds=row["expires_in_seconds"],
         public_id=row["public_id"],
         plan_tier=row["plan_tier"],
+        rate_limit=row["rate_limit"],
     )
 
 

@@ -8,16 +8,32 @@ from msgspec import Struct
 from starlette.types import Receive
 
 from millstream.api.http.body import Body
+from millstream.api.http.clients import Peer
 from millstream.domain.errors import MillstreamError
+from millstream.domain.rate import Standing
 from millstream.domain.tenant import Principal
 
 JSON = b"application/json"
 
 
 class Request:
-    """One request on its way to a handler. `principal` is set on endpoints that authenticate only."""
+    """One request on its way to a handler. `principal` is set on endpoints that authenticate only.
 
-    __slots__ = ("body", "headers", "parameters", "principal", "query_string", "receive", "request_id")
+    `peer` is the other end of the connection; `standing` how the client stands with the limit that decides, once
+    it was asked.
+    """
+
+    __slots__ = (
+        "body",
+        "headers",
+        "parameters",
+        "peer",
+        "principal",
+        "query_string",
+        "receive",
+        "request_id",
+        "standing",
+    )
 
     principal: Principal
 
@@ -28,6 +44,7 @@ class Request:
         query_string: bytes,
         receive: Receive,
         request_id: bytes,
+        peer: Peer = None,
     ) -> None:
         self.headers = headers
         self.parameters = parameters
@@ -35,6 +52,8 @@ class Request:
         self.receive = receive
         self.request_id = request_id
         self.body = b""
+        self.peer = peer
+        self.standing: Standing | None = None
 
 
 class Response(Struct, gc=False):

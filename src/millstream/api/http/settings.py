@@ -13,7 +13,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     answers; None lets any. `metrics_token` guards `/metrics`; None leaves it open. The handler limit
     includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
     worker is told. `registration_mode` says who may create an organization, with `admin_key` where that
-    needs one; None or an empty one fits no request.
+    needs one; None or an empty one fits no request. `force_https` refuses requests that a proxy did not
+    receive over TLS. `trusted_proxies` are the networks whose `X-Forwarded-For` is believed.
     """
 
     production: bool = False
@@ -27,3 +28,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: int = 10
     registration_mode: RegistrationMode = RegistrationMode.OPEN
     admin_key: str | None = None
+    force_https: bool = False
+    trusted_proxies: tuple[str, ...] = ()

@@ -26,7 +26,8 @@ select count(*) as tenants from millstream.tenants;
 -- name: find_api_key :one
 -- Finds an active key and its tenant by the digest of the secret.
 select
-    k.tenant_id, k.id, k.hash, k.queues, k.is_active, k.expires_at, t.public_id, t.plan_tier, t.custom_limits,
+    k.tenant_id, k.id, k.hash, k.queues, k.rate_limit, k.is_active, k.expires_at, t.public_id, t.plan_tier,
+    t.custom_limits,
     extract(epoch from k.expires_at - coalesce(:now::timestamptz, now()))::float8 as expires_in_seconds
 from millstream.api_keys as k
 inner join millstream.tenants as t on t.id = k.tenant_id
