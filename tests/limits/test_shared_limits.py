@@ -81,7 +81,7 @@ async def test_both_limits_of_a_key_are_taken_from_or_none(
             assert refused.retry_after_seconds > 50
     other = await two[1].admit(msgspec.structs.replace(principal, rate_limit=None))
     assert (other.scope, other.remaining) == (RateScope.ORGANIZATION, 98)
-    key = f"org:{{{principal.organization_id}}}:rate:key:{principal.api_key_id}"
+    key = f"org:{{{principal.organization_id}}}:rate:key:{principal.api_key_id.hex}"
     # What fills within a minute is forgotten soon after.
     assert 55_000 < int(redis.ask("PTTL", key).strip(b":\r\n")) <= 61_000
 

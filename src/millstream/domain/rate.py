@@ -110,14 +110,16 @@ def standing_of(limit: RateLimit, tokens: float, *, cost: int) -> Standing:
     return Standing(
         limit.scope,
         limit.burst,
-        max(0, int(tokens)),
-        _seconds(limit.burst - tokens, limit),
-        _seconds(short, limit) if cost and short > 0 else 0,
+        int(tokens) if tokens > 0 else 0,
+        _seconds(limit.burst - tokens, limit.per_second),
+        _seconds(short, limit.per_second) if cost and short > 0 else 0,
     )
 
 
-def _seconds(tokens: float, limit: RateLimit) -> int:
-    # A limit of nothing never fills.
-    if tokens >= limit.per_second * limits.RATE_WAIT_SECONDS_MAX:
+def _seconds(tokens: float, per_second: float) -> int:
+    if tokens <= per_second:
+        # A limit of nothing never fills.
+        return 1 if per_second else limits.RATE_WAIT_SECONDS_MAX
+    if tokens >= per_second * limits.RATE_WAIT_SECONDS_MAX:
         return limits.RATE_WAIT_SECONDS_MAX
-    return max(1, ceil(tokens / limit.per_second))
+    return ceil(tokens / per_second)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.errors import CountersAway
-from millstream.domain.rate import Bucket, Client, RateLimit, RateScope, Standing, Window, decide
+from millstream.domain.rate import Bucket, Client, RateLimit, RateScope, Standing, Window, decide, standing_of
 from millstream.domain.tenant import Principal
 
 # How long shared counters that failed are left alone: requests go on without them meanwhile.
@@ -61,27 +61,26 @@ class RateLimits:
     ) -> None:
         self._address = address
         self._shared = shared
-        self._processes = processes
-        self._local = _LocalBuckets(now)
+        self._local = _LocalBuckets(now, processes)
         self._fallback = _FallbackWindows(now)
         self._recovering: asyncio.Task[None] | None = None
 
     async def admit(self, principal: Principal) -> Standing:
         """Count a request of `principal` against its organization and its key."""
         plan = principal.plan
-        asked = [
-            RateLimit(
-                RateScope.ORGANIZATION,
-                principal.organization_id,
-                # A rate without a burst would admit nothing.
-                max(plan.rate_limit_burst, min(plan.rate_limit_requests_per_second, 1)),
-                plan.rate_limit_requests_per_second,
-            )
-        ]
+        own = RateLimit(
+            RateScope.ORGANIZATION,
+            principal.organization_id,
+            # A rate without a burst would admit nothing.
+            plan.rate_limit_burst or min(plan.rate_limit_requests_per_second, 1),
+            plan.rate_limit_requests_per_second,
+        )
+        if principal.rate_limit is None and self._shared is None:
+            return self._local.take_one(own, 1)
+        key, asked = principal.api_key_id.hex, [own]
         if principal.rate_limit is not None:
-            per_minute = principal.rate_limit
-            asked.append(RateLimit(RateScope.API_KEY, str(principal.api_key_id), per_minute, per_minute / 60))
-        return await self._take(asked, 1, RateScope.API_KEY, str(principal.api_key_id))
+            asked.append(RateLimit(RateScope.API_KEY, key, principal.rate_limit, principal.rate_limit / 60))
+        return await self._take(asked, 1, RateScope.API_KEY, key)
 
     async def admit_client(self, client: Client, cost: int = 1) -> Standing:
         """Count a request without a valid credential; with `cost` 0 only tell how the client stands."""
@@ -110,7 +109,7 @@ class RateLimits:
         self, asked: list[RateLimit], cost: int, scope: RateScope, key: str, is_identified: bool = True
     ) -> Standing:
         if self._shared is None:
-            return self._local.take(asked, cost, self._processes)
+            return self._local.take(asked, cost)
         if self._recovering is None:
             try:
                 admitted, tokens = await self._shared.take(asked, cost)
@@ -144,18 +143,32 @@ class RateLimits:
 class _LocalBuckets:
     """The buckets of this process; the client that was silent longest is forgotten first."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], processes: int) -> None:
         self._now = now
+        self._processes = processes
         # Apart, so that a crowd of addresses makes nobody's key or organization forgotten.
         self._buckets: dict[RateScope, OrderedDict[str, Bucket]] = {
             scope: OrderedDict() for scope in RateScope
         }
 
-    def take(self, asked: Sequence[RateLimit], cost: int, processes: int) -> Standing:
-        """Take `cost` tokens from each bucket, or from none."""
+    def take_one(self, limit: RateLimit, cost: int) -> Standing:
+        """Do what `take` does for one limit, as nearly every request needs it."""
+        if self._processes > 1:
+            limit = limit.divided(self._processes)
         now = self._now()
-        if processes > 1:
-            asked = [limit.divided(processes) for limit in asked]
+        bucket = self._bucket(limit, now)
+        tokens = bucket.fill(limit, now)
+        if tokens < cost:
+            return standing_of(limit, tokens, cost=cost)
+        return standing_of(limit, min(bucket.take(cost), limit.burst), cost=0)
+
+    def take(self, asked: Sequence[RateLimit], cost: int) -> Standing:
+        """Take `cost` tokens from each bucket, or from none."""
+        if len(asked) == 1:
+            return self.take_one(asked[0], cost)
+        now = self._now()
+        if self._processes > 1:
+            asked = [limit.divided(self._processes) for limit in asked]
         buckets = [self._bucket(limit, now) for limit in asked]
         tokens = [bucket.fill(limit, now) for bucket, limit in zip(buckets, asked, strict=True)]
         admitted = all(held >= cost for held in tokens)

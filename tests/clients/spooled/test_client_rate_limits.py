@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +30,7 @@ def opened(request: pytest.FixtureRequest) -> Open:
     """Opens each flavour in turn for a tenant; it tries as often as it is told."""
 
     @asynccontextmanager
-    async def open_client(tenant: LiveTenant, *, retries: int = 0) -> AsyncIterator[AsyncSpooledClient]:
+    async def open_client(tenant: LiveTenant, *, retries: int = 0) -> AsyncGenerator[AsyncSpooledClient]:
         options = {
             "api_key": tenant.api_key,
             "base_url": tenant.url,
