@@ -19,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve check test ci bench gen lock clean
-.PHONY: lint format-check types imports sql generated slow-test two-processes postgresql-majors debian-postgresql bench-smoke
+.PHONY: lint format-check types imports sql generated slow-test two-processes postgresql-majors debian-postgresql debian-redis bench-smoke
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,7 +74,7 @@ ci: $(READY) ## everything: check, test, the slow suites, both ends of the Postg
 	@$(MAKE) -j1 two-processes
 	@$(MAKE) -j1 postgresql-majors
 
-slow-test: $(READY)
+slow-test: $(READY) debian-redis
 	@$(PYTEST) -n $(WORKERS) -m slow --timeout 900 $(ARGS)
 
 # The suites that clients are measured by, against a server of two processes on one database.
@@ -87,6 +87,9 @@ postgresql-majors: $(READY) debian-postgresql
 
 debian-postgresql:
 	@sh scripts/debian_postgresql.sh
+
+debian-redis:
+	@sh scripts/debian_redis.sh
 
 bench: $(READY) ## measure; make bench ARGS="jobs-create"
 	@$(BIN)/millstream bench $(ARGS)

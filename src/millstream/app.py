@@ -21,6 +21,7 @@ from millstream.engine.context import JobMeters
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
 from millstream.engine.ingest import WebhookSecrets
+from millstream.engine.rate_limits import AddressLimit, RateLimits
 from millstream.engine.sign_ins import SignInSettings
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
@@ -207,6 +208,10 @@ class App:
             min_size=config.database.min_connections,
             max_size=config.database.max_connections,
             make_session=Session if tracing is None else traced_sessions(tracing.tracer),
+            # Within a request's own time, so that what waits for a connection is told 503 and not 408.
+            acquire_seconds=min(
+                config.database.acquire_timeout_seconds, config.server.request_timeout_seconds * 0.9
+            ),
         )
         pepper = config.security.api_key_pepper
         admin_key = config.security.admin_api_key
@@ -235,6 +240,7 @@ class App:
             clock=self._clock,
             meters=_meters(),
             observe_batch=_batch_observer,
+            rate_limits=_rate_limits(config),
         )
         if tracing is not None:
             self._engine.trace(tracing.tracer)
@@ -304,6 +310,8 @@ def _http_settings(config: Config) -> HttpSettings:
         heartbeat_seconds=config.worker.heartbeat_interval_seconds,
         registration_mode=config.security.registration_mode,
         base_url=config.server.base_url,
+        force_https=config.server.force_https,
+        trusted_proxies=config.server.trusted_proxies,
     )
 
 
@@ -316,6 +324,28 @@ def _sign_in_settings(config: Config) -> SignInSettings | None:
         sender=config.mail.sender,
         may_sign_up=config.security.registration_mode is RegistrationMode.OPEN,
     )
+
+
+def _rate_limits(config: Config) -> RateLimits | None:
+    if not config.rate_limit.enabled:
+        return None
+    address = AddressLimit(
+        requests_per_second=config.rate_limit.requests_per_second, burst=config.rate_limit.burst
+    )
+    if config.redis.url is None:
+        return RateLimits(address, processes=config.server.processes)
+    try:
+        from millstream.store.shared_buckets import SharedBuckets  # noqa: PLC0415 - needs an optional package
+    except ModuleNotFoundError as error:
+        raise MillstreamError(
+            "a Redis URL is given, but its client is not installed: pip install 'millstream[redis]'"
+        ) from error
+    shared = SharedBuckets(
+        config.redis.url.reveal(),
+        pool_size=config.redis.pool_size,
+        count_operation=metrics.REDIS_OPERATIONS.inc,
+    )
+    return RateLimits(address, shared=shared)
 
 
 def _meters() -> JobMeters:

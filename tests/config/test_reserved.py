@@ -35,4 +35,4 @@ def test_the_documented_table_marks_them() -> None:
     assert [line.split("`")[1] for line in marked] == [
         setting.name for setting in SETTINGS if setting.reserved
     ]
-    assert any("`FORCE_HTTPS`" in line for line in marked)
+    assert any("`GRPC_PORT`" in line for line in marked)

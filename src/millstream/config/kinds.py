@@ -147,6 +147,10 @@ def _read_origin(text: str) -> str:
     return origin
 
 
+def _read_networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(part.strip())) for part in text.split(",") if part.strip())
+
+
 def _read_attributes(text: str) -> tuple[tuple[str, str], ...]:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not all(separator and key.strip() for key, separator, _ in pairs):
@@ -237,6 +241,11 @@ HOST = Kind(read=_read_host, range="an IP address or a host name", empty_is_abse
 ORIGINS = Kind(
     read=_read_origins,
     range="origins such as https://app.example.com, separated by commas",
+    empty_is_absent=True,
+)
+NETWORKS = Kind(
+    read=_read_networks,
+    range="addresses or networks such as 10.0.0.0/8, separated by commas",
     empty_is_absent=True,
 )
 ATTRIBUTES = Kind(read=_read_attributes, range="key=value pairs separated by commas", empty_is_absent=True)

@@ -55,6 +55,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     environment: Environment = Environment.DEVELOPMENT
     enable_hsts: bool = False
     force_https: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     cors_allowed_origins: tuple[str, ...] = ()
     shutdown_seconds: float = 30
     request_timeout_seconds: float = 30
@@ -122,7 +123,7 @@ class MailConfig(Struct, frozen=True, kw_only=True):
 
 
 class RateLimitConfig(Struct, frozen=True, kw_only=True):
-    """Requests a second and burst per organization, before its plan's own limits."""
+    """Whether requests are limited, and what an address may send without a credential; plans say the rest."""
 
     enabled: bool = False
     requests_per_second: int = 100

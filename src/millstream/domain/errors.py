@@ -153,6 +153,10 @@ class DatabaseUnavailable(Unavailable):
     """The database is away, try again shortly"""
 
 
+class CountersAway(Unavailable):
+    """The shared counters are away, try again shortly"""
+
+
 class Overloaded(Unavailable):
     """Too many requests are waiting already, try again shortly"""
 

@@ -140,3 +140,13 @@ FAILING_ADDRESSES_MAX: Final = 10_000
 RELAY_HINTS_MAX: Final = 10_000
 RELAY_EVENTS_MAX: Final = 10_000
 EVENT_LOG_ROWS_MAX: Final = 1_000
+
+# Request rates
+# Clients remembered, each with a bucket of some hundred bytes; the one that was silent longest is forgotten first.
+RATE_CLIENTS_MAX: Final = 50_000
+RATE_WAIT_SECONDS_MAX: Final = 3_600
+# What one process admits while the shared counters are away. Contract: spooled-tenancy 8.3.
+RATE_FALLBACK_SECONDS: Final = 60
+RATE_FALLBACK_REQUESTS: Final = 10
+RATE_FALLBACK_UNIDENTIFIED_REQUESTS: Final = 5
+FORWARDED_ADDRESS_CHARS_MAX: Final = 45

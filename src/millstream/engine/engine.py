@@ -19,6 +19,7 @@ from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.queues import Queues
+from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.sign_ins import SignIns, SignInSettings
@@ -69,6 +70,7 @@ class Engine:
         token_secret: str,
         direct: Direct,
         open_line: OpenLine | None = None,
+        rate_limits: RateLimits | None,
     ) -> None:
         enqueuing = Enqueuing(
             context,
@@ -115,7 +117,8 @@ class Engine:
                 live_keys=settings.live_keys,
             )
         )
-        self.health = Health(context)
+        self.rate_limits = rate_limits
+        self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
 
@@ -130,6 +133,8 @@ class Engine:
         if self.sign_ins is not None:
             await self.sign_ins.close()
         await self.credentials.close()
+        if self.rate_limits is not None:
+            await self.rate_limits.close()
 
 
 async def open_engine(
@@ -141,11 +146,12 @@ async def open_engine(
     clock: Clock | None = None,
     meters: JobMeters | None = None,
     observe_batch: Callable[[str], BatchObserver | None] | None = None,
+    rate_limits: RateLimits | None = None,
 ) -> Engine:
     """Return an engine on `database`, whose schema must be in place.
 
     `direct` opens sessions past any pooler, for partitions, vacuum and the line to other processes, unless
-    `open_line` opens another one.
+    `open_line` opens another one. Without `rate_limits` requests are not limited.
     """
     settings = settings or EngineSettings()
     pepper, token_secret = settings.pepper, settings.token_secret
@@ -167,6 +173,7 @@ async def open_engine(
         token_secret=token_secret,
         direct=direct,
         open_line=open_line,
+        rate_limits=rate_limits,
     )
 
 

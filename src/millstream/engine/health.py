@@ -4,15 +4,17 @@ import asyncio
 
 from millstream.domain.errors import MillstreamError
 from millstream.engine.context import Context
+from millstream.engine.rate_limits import RateLimits
 
 ANSWER_SECONDS = 2.0
 
 
 class Health:
-    """Looks whether the database answers."""
+    """Looks whether the database and the shared counters answer."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, rate_limits: RateLimits | None) -> None:
         self._context = context
+        self._rate_limits = rate_limits
 
     async def database_answers(self) -> bool:
         """Tell whether the database answers within two seconds."""
@@ -22,3 +24,7 @@ class Health:
         except (MillstreamError, TimeoutError):
             return False
         return True
+
+    async def cache_answers(self) -> bool:
+        """Tell whether the shared counters answer; so it is when there are none."""
+        return self._rate_limits is None or await self._rate_limits.counters_answer()

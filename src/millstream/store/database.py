@@ -159,10 +159,16 @@ class Database:
     """The server's connections to its database."""
 
     def __init__(
-        self, pool: _Pool, roles: "Roles", make_session: Callable[[Driver], Session] = Session
+        self,
+        pool: _Pool,
+        roles: "Roles",
+        make_session: Callable[[Driver], Session] = Session,
+        *,
+        acquire_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._pool = pool
         self._make_session = make_session
+        self._acquire_seconds = acquire_seconds
         self.roles = roles
 
     @classmethod
@@ -174,8 +180,12 @@ class Database:
         min_size: int = 2,
         max_size: int = 25,
         make_session: Callable[[Driver], Session] = Session,
+        acquire_seconds: float = CONNECT_SECONDS,
     ) -> "Database":
-        """Connect to `dsn`; raises DatabaseUnavailable when nobody answers."""
+        """Connect to `dsn`; raises DatabaseUnavailable when nobody answers.
+
+        `acquire_seconds` is how long a statement may wait for one of the connections.
+        """
         try:
             pool = await asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType] - it ships no types
                 dsn,
@@ -195,7 +205,7 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
-        return cls(cast("_Pool", pool), roles or Roles(), make_session)
+        return cls(cast("_Pool", pool), roles or Roles(), make_session, acquire_seconds=acquire_seconds)
 
     async def close(self) -> None:
         """Close every connection, those in use included after a moment."""
@@ -210,7 +220,7 @@ class Database:
     async def session(self) -> AsyncGenerator[Session]:
         """Lend a connection for single statements, each its own transaction."""
         try:
-            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+            connection = await self._pool.acquire(timeout=self._acquire_seconds)
         except Exception as error:
             meaning = meaning_of(error, sent=False)
             if meaning is None:

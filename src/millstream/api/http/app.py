@@ -29,7 +29,9 @@ def create_http_app(
     `observe` is told of every answer: method, path template (empty: no such path), status, seconds.
     `dialects` are served beside the Spooled-compatible one. With a `tracer`, requests are spans. Run it with uvicorn's `server_header` off.
     """
-    health = HealthEndpoints(engine.health.database_answers, render_metrics, settings)
+    health = HealthEndpoints(
+        engine.health.database_answers, engine.health.cache_answers, render_metrics, settings
+    )
     root = Dialect(
         prefix=b"/",
         router=Router(health.endpoints()),

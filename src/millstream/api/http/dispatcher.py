@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from millstream.api.http.auth import Authenticator
 from millstream.api.http.body_stream import BodyTooLarge, check_declared_length, read_body
+from millstream.api.http.clients import ClientReader
 from millstream.api.http.deadlines import Deadlines
 from millstream.api.http.disconnect import ClientGone, is_gone
 from millstream.api.http.endpoint import JSON, Auth, Endpoint, Request, Response
@@ -25,9 +26,11 @@ from millstream.api.http.headers import (
     is_json,
     request_id_of,
 )
+from millstream.api.http.limiter import Limiter
 from millstream.api.http.router import Route, Router
 from millstream.api.http.settings import HttpSettings
 from millstream.domain.errors import (
+    BadRequest,
     InternalError,
     MethodNotAllowed,
     MillstreamError,
@@ -35,6 +38,7 @@ from millstream.domain.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from millstream.domain.rate import Standing
 from millstream.engine.admin_access import AdminAccess
 
 Observe = Callable[[str, str, int, float], None]
@@ -59,7 +63,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     `prefix` claims unknown paths below it. `problem` words a refusal, its flag says that no endpoint was
     found. `is_versioned` minds `X-API-Version`. `admin_access` guards endpoints of the administration; without it
-    nobody reaches them.
+    nobody reaches them. `limiter` counts requests (None: there are no limits).
     """
 
     prefix: bytes
@@ -69,6 +73,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     body_bytes_max: int
     is_versioned: bool = True
     admin_access: AdminAccess = _NO_ADMIN
+    limiter: Limiter | None = None
+    is_https_forced: bool = False
 
 
 class Dispatcher:
@@ -79,6 +85,7 @@ class Dispatcher:
         self._observe = observe
         self._common = CommonHeaders(settings)
         self._cors = Cors(settings)
+        self._clients = ClientReader(settings.trusted_proxies)
         self._deadlines = Deadlines(settings.handler_seconds_max)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -99,15 +106,20 @@ class Dispatcher:
         method: str = scope["method"]
         dialect, found = self._find(scope.get("raw_path") or scope["path"].encode())
         endpoint = None if found is None else found[0].endpoints.get(method)
+        standing: Standing | None = None
         if found is None or endpoint is None:
             response = self._unserved(dialect, None if found is None else found[0], method, headers)
         else:
-            request = Request(headers, found[1], scope["query_string"], receive, request_id)
+            peer = scope.get("client")
+            request = Request(headers, found[1], scope["query_string"], receive, request_id, peer)
             if not endpoint.hot:
-                request.address = _address_of(scope)
+                request.address = self._clients.address_of(peer, headers)
             response = await self._guarded(dialect, endpoint, request)
             if response is None:
                 return
+            standing = request.standing
+        if standing is None and dialect.limiter is not None:
+            standing = await dialect.limiter.note(scope.get("client"), headers, counted=method != "OPTIONS")
         hot = endpoint is not None and endpoint.hot
         # A listener that takes an answer as one piece of bytes is spared what a hot answer never has.
         whole: Whole | None = scope["extensions"].get(WHOLE_ANSWER) if hot and "extensions" in scope else None
@@ -115,8 +127,11 @@ class Dispatcher:
             if response.undelivered is not None and await is_gone(receive):
                 response.undelivered()
                 return
-            await self._send(response, headers, request_id, method, hot, send)
-        elif not whole(self._head(response, request_id), response.body) and response.undelivered is not None:
+            await self._send(response, headers, request_id, method, hot, send, standing)
+        elif (
+            not whole(self._head(response, request_id, standing), response.body)
+            and response.undelivered is not None
+        ):
             response.undelivered()
         template = "" if endpoint is None else endpoint.path
         self._observe(method, template, response.status, time.perf_counter() - started)
@@ -134,7 +149,8 @@ class Dispatcher:
     ) -> Response:
         """Return the answer to a request that no endpoint serves."""
         if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
-            return Response(204, headers=tuple(self._cors.preflight_headers(headers[b"origin"])))
+            wanted = headers.get(b"access-control-request-headers", b"")
+            return Response(204, headers=tuple(self._cors.preflight_headers(headers[b"origin"], wanted)))
         if route is None:
             refused = NotFound() if method not in _NEVER_SERVED else MethodNotAllowed()
             return dialect.problem(refused, True)
@@ -183,10 +199,10 @@ class Dispatcher:
                 self._deadlines.finish(task)
         return response
 
-    def _head(self, response: Response, request_id: bytes) -> bytes:
+    def _head(self, response: Response, request_id: bytes, standing: Standing | None) -> bytes:
         return b"%b%bx-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (
             _STATUS_LINES[response.status],
-            self._common.block(),
+            self._common.block(standing),
             request_id,
             response.content_type,
             len(response.body),
@@ -200,9 +216,14 @@ class Dispatcher:
         method: str,
         hot: bool,
         send: Send,
+        standing: Standing | None,
     ) -> None:
         body = response.body
-        headers: HeaderList = [*self._common.current(), *response.headers, (b"x-request-id", request_id)]
+        headers: HeaderList = [
+            *self._common.current(standing),
+            *response.headers,
+            (b"x-request-id", request_id),
+        ]
         if len(body) > _GZIP_BYTES_MIN and not hot:
             headers.append((b"vary", b"Accept-Encoding"))
             if accepts_gzip(request_headers.get(b"accept-encoding", b"")):
@@ -223,13 +244,17 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
     version = headers.get(b"x-api-version")
     if version is not None and dialect.is_versioned:
         check_api_version(version)
+    if dialect.is_https_forced and headers.get(b"x-forwarded-proto", b"").strip().lower() != b"https":
+        raise BadRequest("HTTPS is required")
     declared = headers.get(b"content-length")
     if declared is not None:
         check_declared_length(declared, dialect.body_bytes_max)
-    if endpoint.auth is Auth.BEARER:
+    if dialect.limiter is not None:
+        await dialect.limiter.let_in(request, dialect.authenticator if endpoint.auth is Auth.BEARER else None)
+    elif endpoint.auth is Auth.BEARER:
         principal = dialect.authenticator.known(headers)
         request.principal = principal or await dialect.authenticator.authenticate(headers)
-    elif endpoint.auth is Auth.ADMIN:
+    if endpoint.auth is Auth.ADMIN:
         dialect.admin_access.check(headers.get(b"x-admin-key"), request.address)
     if endpoint.body is not None:
         body = await read_body(request.receive, dialect.body_bytes_max)
@@ -241,12 +266,6 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
                 raise UnsupportedMediaType("Encoded bodies are not read")
         request.body = body
     return await endpoint.handler(request)
-
-
-def _address_of(scope: Scope) -> str:
-    # A Unix socket's client has none.
-    client = scope.get("client")
-    return str(client[0]) if client else ""
 
 
 def _closing(response: Response) -> Response:

@@ -8,7 +8,9 @@ from msgspec import Struct
 from starlette.types import Receive
 
 from millstream.api.http.body import Body
+from millstream.api.http.clients import Peer
 from millstream.domain.errors import MillstreamError
+from millstream.domain.rate import Standing
 from millstream.domain.tenant import Principal
 
 JSON = b"application/json"
@@ -17,8 +19,9 @@ JSON = b"application/json"
 class Request:
     """One request on its way to a handler.
 
-    `principal` is set on endpoints that authenticate by it only, `address` (of the other end, empty for a Unix socket) on
-    those that are not hot.
+    `principal` is set on endpoints that authenticate by it only, `address` (the client's, empty where there is none) on those
+    that are not hot. `peer` is the other end of the connection; `standing` how the client stands with the limit that
+    decides, once it was asked.
     """
 
     __slots__ = (
@@ -26,10 +29,12 @@ class Request:
         "body",
         "headers",
         "parameters",
+        "peer",
         "principal",
         "query_string",
         "receive",
         "request_id",
+        "standing",
     )
 
     principal: Principal
@@ -41,6 +46,7 @@ class Request:
         query_string: bytes,
         receive: Receive,
         request_id: bytes,
+        peer: Peer = None,
     ) -> None:
         self.headers = headers
         self.parameters = parameters
@@ -49,6 +55,8 @@ class Request:
         self.request_id = request_id
         self.address = ""
         self.body = b""
+        self.peer = peer
+        self.standing: Standing | None = None
 
 
 class Response(Struct, gc=False):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from millstream.api.http.settings import HttpSettings
 from millstream.domain import limits
 from millstream.domain.errors import BadRequest
+from millstream.domain.rate import Standing
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -34,6 +35,7 @@ _EXPOSED_HEADERS = (
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Scope, Retry-After, X-Request-Id, "
     b"X-API-Version, X-Has-More"
 )
+_HEADER_NAMES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_, "
 _PREFLIGHT_SECONDS = b"3600"
 
 _GZIP_LEVEL = 5
@@ -46,27 +48,48 @@ _VERSION_CHARS_MAX = 16
 class CommonHeaders:
     """The headers of every answer, made anew once a second because one of them tells a time.
 
-    While request limits are off the answer names a limit that nobody reaches. Contract: spooled-jobs
-    1.8, spooled-tenancy 12.4.
+    While request limits are off the answer names a limit that nobody reaches (ruling R22); otherwise how its
+    client stands. Contract: spooled-jobs 1.8, spooled-tenancy 8.2, 12.4.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
-        self._fixed = [*_SECURITY, *([_HSTS] if settings.hsts else []), *_UNLIMITED]
+        self._fixed = [*_SECURITY, *([_HSTS] if settings.hsts else [])]
+        self._fixed_block = _lines(self._fixed)
         self._second = 0
         self._current: HeaderList = []
         self._block = b""
 
-    def current(self) -> HeaderList:
+    def current(self, standing: Standing | None = None) -> HeaderList:
         """Return the headers of this second; the caller must not change the list."""
         second = int(time.time())
+        if standing is not None:
+            return [
+                *self._fixed,
+                (b"x-ratelimit-limit", b"%d" % standing.limit),
+                (b"x-ratelimit-remaining", b"%d" % standing.remaining),
+                (b"x-ratelimit-reset", b"%d" % (second + standing.reset_seconds)),
+                (b"x-ratelimit-scope", standing.scope.encode()),
+            ]
         if second != self._second:
             self._second = second
-            self._current = [*self._fixed, (b"x-ratelimit-reset", b"%d" % (second + _RESET_AFTER_SECONDS))]
-            self._block = b"".join([b"%b: %b\r\n" % header for header in self._current])
+            reset = (b"x-ratelimit-reset", b"%d" % (second + _RESET_AFTER_SECONDS))
+            self._current = [*self._fixed, *_UNLIMITED, reset]
+            self._block = _lines(self._current)
         return self._current
 
-    def block(self) -> bytes:
+    def block(self, standing: Standing | None = None) -> bytes:
         """Return the same headers as lines of the wire."""
+        if standing is not None:
+            return (
+                b"%bx-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nx-ratelimit-scope: %b\r\n"
+                % (
+                    self._fixed_block,
+                    standing.limit,
+                    standing.remaining,
+                    int(time.time()) + standing.reset_seconds,
+                    standing.scope.encode(),
+                )
+            )
         self.current()
         return self._block
 
@@ -79,18 +102,23 @@ class Cors:
         if origins is None and settings.production:
             origins = ()
         self._any = origins is None or "*" in origins
+        self._permits_all = not settings.production
         self._origins = frozenset(origin.encode() for origin in origins or ())
 
     def answer_headers(self, origin: bytes) -> HeaderList:
         """Return the headers that let a page of `origin` read an answer."""
         return [*self._permission(origin), (b"access-control-expose-headers", _EXPOSED_HEADERS)]
 
-    def preflight_headers(self, origin: bytes) -> HeaderList:
-        """Return the headers that let a page of `origin` send what clients send."""
+    def preflight_headers(self, origin: bytes, headers_wanted: bytes = b"") -> HeaderList:
+        """Return the headers that let a page of `origin` send what clients send; in development whatever it wants."""
+        allowed = _ALLOWED_HEADERS
+        if self._permits_all and headers_wanted and not headers_wanted.translate(None, _HEADER_NAMES):
+            # Beside the usual ones, so that one preflight serves all of a page's calls.
+            allowed = b"%b, %b" % (_ALLOWED_HEADERS, headers_wanted)
         return [
             *self._permission(origin),
             (b"access-control-allow-methods", _ALLOWED_METHODS),
-            (b"access-control-allow-headers", _ALLOWED_HEADERS),
+            (b"access-control-allow-headers", allowed),
             (b"access-control-max-age", _PREFLIGHT_SECONDS),
         ]
 
@@ -100,6 +128,10 @@ class Cors:
         if origin in self._origins:
             return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
         return [(b"vary", b"Origin")]
+
+
+def _lines(headers: HeaderList) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:

@@ -4,6 +4,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import msgspec
 from msgspec import Struct
@@ -38,12 +39,15 @@ class HealthEndpoints:
     def __init__(
         self,
         database_answers: Callable[[], Awaitable[bool]],
+        cache_answers: Callable[[], Awaitable[bool]],
         render_metrics: Callable[[], bytes],
         settings: HttpSettings,
     ) -> None:
         self._database_answers = database_answers
+        self._cache_answers = cache_answers
         self._render_metrics = render_metrics
-        self._metrics_token = settings.metrics_token
+        token = settings.metrics_token
+        self._metrics_token = None if token is None else _digest(token.encode())
         self._started = time.monotonic()
 
     def endpoints(self) -> list[Endpoint]:
@@ -95,7 +99,7 @@ class HealthEndpoints:
         body = HealthBody(
             status="healthy" if answers else "degraded",
             database=answers,
-            cache=True,
+            cache=await self._cache_answers(),
             uptime_seconds=int(time.monotonic() - self._started),
             timestamp=format_timestamp(datetime.now(UTC)),
         )
@@ -113,9 +117,13 @@ class HealthEndpoints:
 
     async def metrics(self, request: Request) -> Response:
         """Return the metrics, to whoever has the token if there is one."""
-        token = self._metrics_token
-        if token is not None:
-            given = request.headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+        if self._metrics_token is not None:
+            scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
+            # Digests have one length, so that the time of the comparison does not tell that of the token.
+            if scheme != b"Bearer" or not hmac.compare_digest(_digest(given), self._metrics_token):
                 raise Unauthenticated
         return Response(200, self._render_metrics(), content_type=_TEXT)
+
+
+def _digest(token: bytes) -> bytes:
+    return sha256(token).digest()

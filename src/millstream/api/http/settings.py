@@ -14,6 +14,8 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
     worker is told. `registration_mode` says who may create an organization. `base_url` is the public address
     of links that are handed out; None takes the one that the request named.
+    `force_https` refuses requests that a proxy did not receive over TLS. `trusted_proxies` are the networks whose
+    `X-Forwarded-For` is believed.
     """
 
     production: bool = False
@@ -27,3 +29,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: int = 10
     registration_mode: RegistrationMode = RegistrationMode.OPEN
     base_url: str | None = None
+    force_https: bool = False
+    trusted_proxies: tuple[str, ...] = ()

@@ -1,8 +1,10 @@
 """The REST part of this dialect: all its endpoints under one root."""
 
 from millstream.api.http.auth import BearerAuthenticator
+from millstream.api.http.clients import ClientReader
 from millstream.api.http.dispatcher import Dialect
 from millstream.api.http.endpoint import Endpoint
+from millstream.api.http.limiter import Limiter
 from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
@@ -39,6 +41,10 @@ def spooled_dialect(engine: Engine, settings: HttpSettings) -> Dialect:
         authenticator=BearerAuthenticator(engine.credentials),
         body_bytes_max=settings.body_bytes_max,
         admin_access=engine.admin_access,
+        is_https_forced=settings.force_https,
+        limiter=None
+        if engine.rate_limits is None
+        else Limiter(engine.rate_limits, ClientReader(settings.trusted_proxies)),
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from millstream.cli.bench.connection import Recorder
 from millstream.cli.bench.plan import (
     EngineLoad,
+    FloodLoad,
     Go,
     HttpLoad,
     LoadPlan,
@@ -49,6 +50,10 @@ def _workload(plan: LoadPlan) -> Workload:
     match plan:
         case HttpLoad():
             return HttpWorkload(plan)
+        case FloodLoad():
+            from millstream.cli.bench.flood_workload import FloodWorkload
+
+            return FloodWorkload(plan)
         case WorkerLoad():
             from millstream.cli.bench.worker_workload import WorkerWorkload
 

@@ -47,7 +47,16 @@ class EngineLoad(msgspec.Struct, frozen=True, tag="engine"):
     concurrency: int
 
 
-LoadPlan = HttpLoad | WorkerLoad | WakeUpLoad | EngineLoad
+class FloodLoad(msgspec.Struct, frozen=True, tag="flood"):
+    """`per_second` requests, each with another invented API key."""
+
+    host: str
+    port: int
+    per_second: int
+    connections: int
+
+
+LoadPlan = FloodLoad | HttpLoad | WorkerLoad | WakeUpLoad | EngineLoad
 
 
 class Go(msgspec.Struct, frozen=True):

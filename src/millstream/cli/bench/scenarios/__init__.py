@@ -5,6 +5,7 @@ from typing import Final
 from millstream.cli.bench.scenario import Needs, Scenario, Target
 from millstream.cli.bench.scenarios.backlog import measure_backlog
 from millstream.cli.bench.scenarios.engine import measure_engine, measure_held_xmin
+from millstream.cli.bench.scenarios.flood import measure_flood
 from millstream.cli.bench.scenarios.jobs import (
     measure_bulk,
     measure_create,
@@ -80,6 +81,15 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         measure=measure_backlog,
         target=Target(baseline_ratio=0.9),
         needs=Needs.DATABASE,
+    ),
+    Scenario(
+        name="auth-flood",
+        summary="jobs-create on few connections, while another process sends 2,000 invented API keys a second",
+        item="job",
+        measure=measure_flood,
+        target=Target(p99_ms=100),
+        # An honest user beside the flood, not a second flood.
+        connections=8,
     ),
     Scenario(
         name="start",
