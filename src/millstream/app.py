@@ -18,6 +18,7 @@ from millstream.domain.errors import MillstreamError
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
+from millstream.engine.delivering import DeliverySettings
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
 from millstream.engine.tenants import create_tenant
@@ -211,6 +212,10 @@ class App:
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),
                 pepper=None if pepper is None else pepper.reveal().encode(),
+                deliveries=DeliverySettings(
+                    attempts=config.webhooks.attempts,
+                    local_http=config.server.environment is not Environment.PRODUCTION,
+                ),
             ),
             direct=self._direct,
             clock=self._clock,

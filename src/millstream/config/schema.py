@@ -114,6 +114,12 @@ class SecurityConfig(Struct, frozen=True, kw_only=True):
     api_key_pepper: Secret | None = None
 
 
+class WebhookConfig(Struct, frozen=True, kw_only=True):
+    """How often an outgoing webhook is attempted."""
+
+    attempts: int = 5
+
+
 class RateLimitConfig(Struct, frozen=True, kw_only=True):
     """Requests a second and burst per organization, before its plan's own limits."""
 
@@ -153,6 +159,7 @@ class Config(Struct, frozen=True, kw_only=True):
     queue: QueueConfig = QueueConfig()
     worker: WorkerConfig = WorkerConfig()
     security: SecurityConfig = SecurityConfig()
+    webhooks: WebhookConfig = WebhookConfig()
     rate_limit: RateLimitConfig = RateLimitConfig()
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()

@@ -12,8 +12,10 @@ from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.errors import MillstreamError, OutcomeUnknown
-from millstream.domain.job import ClaimedJob, ClaimRequest
+from millstream.domain.job import ClaimedJob, ClaimRequest, JobState
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context, check_queue
 from millstream.engine.events import EventKind
@@ -116,9 +118,13 @@ class Claiming:
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
-            handed = await claims.claim_jobs(
-                session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
-            )
+            tenant_ids = (row.tenant_id for row in rows)
+            async with self._context.outbox.beside(session, tenant_ids, outbox.CLAIM) as notes:
+                handed = await claims.claim_jobs(
+                    session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
+                )
+                if notes is not None:
+                    notes.extend(_notes_of(rows, handed))
         for row, claimed in zip(rows, handed, strict=True):
             if claimed and self._context.hub.listens(row.tenant_id):
                 for job in claimed:
@@ -169,6 +175,14 @@ class Claiming:
             return
         for tenant_id, queue in released:
             self._context.wakeups.wake(tenant_id, queue)
+
+
+def _notes_of(rows: Sequence[ClaimRow], handed: Sequence[Sequence[ClaimedJob]]) -> list[JobNote]:
+    return [
+        JobNote(row.tenant_id, job.id, WebhookEvent.JOB_STARTED, JobState.RUNNING)
+        for row, claimed in zip(rows, handed, strict=True)
+        for job in claimed
+    ]
 
 
 def _merge(rows: Sequence[ClaimRow]) -> tuple[list[Want], list[Seat], list[int]]:

@@ -8,9 +8,11 @@ from millstream.domain.clock import Clock
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
+from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.jobs import Jobs
+from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.queues import Queues
 from millstream.engine.settlements import Settling
 from millstream.engine.tenants import Tenants
@@ -31,6 +33,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pepper: bytes | None = None
     create_lanes: int = 1
     complete_lanes: int = 1
+    deliveries: DeliverySettings = DeliverySettings()
 
 
 class Engine:
@@ -52,12 +55,15 @@ class Engine:
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.tenants = Tenants(context, pepper=pepper, live_keys=settings.live_keys)
         self.credentials = Credentials(context, pepper=pepper)
+        self.delivering = Delivering(context, settings.deliveries)
+        self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.health = Health(context)
         self.upkeep = Upkeep(context, direct)
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        await self.delivering.close()
 
 
 async def open_engine(

@@ -16,8 +16,10 @@ from millstream.domain.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from millstream.domain.job import Enqueued, NewJob
+from millstream.domain.job import Enqueued, JobState, NewJob
 from millstream.domain.tenant import Plan, Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
@@ -132,7 +134,11 @@ class Enqueuing:
         firsts, places = _collapse(rows)
         labels = self._new_labels(firsts)
         async with self._context.database.session() as session:
-            created = await self._insert(session, firsts, labels, batch_id)
+            tenant_ids = (row.tenant_id for row in firsts)
+            async with self._context.outbox.beside(session, tenant_ids, outbox.CREATION) as notes:
+                created = await self._insert(session, firsts, labels, batch_id)
+                if notes is not None:
+                    notes.extend(_notes_of(firsts, created))
         answers = _spread(created, places)
         self._announce(firsts, created, labels)
         await self._touch_hits(rows, answers)
@@ -228,6 +234,7 @@ class Enqueuing:
                 check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
                 check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
             created = await self._insert(session, firsts, labels, secrets.randbits(63))
+            await self._context.outbox.note(session, _notes_of(firsts, created))
         answers = _spread(created, places)
         self._announce(firsts, created, labels)
         await self._touch_hits(rows, answers)
@@ -243,6 +250,19 @@ def check_room(resource: str, current: int, adding: int, limit: int | None, plan
     """Raise QuotaExceeded unless `adding` fits beside `current`."""
     if limit is not None and current + adding > limit:
         raise QuotaExceeded(resource, current=current, limit=limit, plan=plan.tier)
+
+
+def _notes_of(rows: Sequence[CreateRow], created: Sequence[Created]) -> list[JobNote]:
+    return [
+        JobNote(
+            row.tenant_id,
+            answer.id,
+            WebhookEvent.JOB_CREATED,
+            JobState.SCHEDULED if answer.delayed else JobState.READY,
+        )
+        for row, answer in zip(rows, created, strict=True)
+        if answer.created
+    ]
 
 
 def _collapse(rows: Sequence[CreateRow]) -> tuple[list[CreateRow], list[tuple[int, bool]]]:

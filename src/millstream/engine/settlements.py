@@ -26,12 +26,14 @@ from millstream.domain.job import (
     refusal,
 )
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import LONG_AGO, Context
 from millstream.engine.events import EventKind
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
-from millstream.store.settlements import CompleteRow, FailOutcome, FailRow, RenewRow
+from millstream.store.settlements import CompleteOutcome, CompleteRow, FailOutcome, FailRow, RenewRow
 
 A = TypeVar("A")
 ROW_BYTES = 100
@@ -123,7 +125,7 @@ class Settling:
 
     async def reap(self, *, after: datetime = LONG_AGO) -> list[FailOutcome]:
         """End attempts whose lease has run out; a full batch means that there may be more."""
-        async with self._context.database.session() as session:
+        async with self._context.database.session() as session, session.together():
             outcomes = await settlements.fail_jobs(
                 session,
                 [],
@@ -132,6 +134,7 @@ class Settling:
                 reap=limits.REAPED_ROWS_MAX,
                 reap_after=after,
             )
+            await self._context.outbox.note(session, _notes_of_failures([], outcomes))
         self._announce_failures(outcomes)
         return outcomes
 
@@ -188,9 +191,13 @@ class Settling:
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
     ) -> list[Completed | MillstreamError | None]:
         answers: list[Completed | MillstreamError | None] = [None] * len(rows)
-        outcomes, unblocked = await settlements.complete_jobs(
-            session, rows, batch_id=batch_id, now=self._context.now()
-        )
+        tenant_ids = (row.tenant_id for row in rows)
+        async with self._context.outbox.beside(session, tenant_ids, outbox.COMPLETION) as notes:
+            outcomes, unblocked = await settlements.complete_jobs(
+                session, rows, batch_id=batch_id, now=self._context.now()
+            )
+            if notes is not None:
+                notes.extend(_notes_of_completions(rows, outcomes))
         meters = self._context.meters
         for outcome in outcomes:
             row = rows[outcome.place]
@@ -225,9 +232,13 @@ class Settling:
         self, session: Session, rows: Sequence[FailRow], batch_id: int
     ) -> list[Failed | MillstreamError | None]:
         answers: list[Failed | MillstreamError | None] = [None] * len(rows)
-        outcomes = await settlements.fail_jobs(
-            session, rows, batch_id=batch_id, now=self._context.now(), reap_after=LONG_AGO
-        )
+        tenant_ids = (row.tenant_id for row in rows)
+        async with self._context.outbox.beside(session, tenant_ids, outbox.FAILURE) as notes:
+            outcomes = await settlements.fail_jobs(
+                session, rows, batch_id=batch_id, now=self._context.now(), reap_after=LONG_AGO
+            )
+            if notes is not None:
+                notes.extend(_notes_of_failures(rows, outcomes))
         for outcome in outcomes:
             if outcome.place is not None:
                 answers[outcome.place] = Failed(
@@ -326,6 +337,31 @@ class Settling:
             else:
                 answers[place] = reason
         return retry
+
+
+def _notes_of_completions(rows: Sequence[CompleteRow], outcomes: Sequence[CompleteOutcome]) -> list[JobNote]:
+    return [
+        JobNote(
+            rows[outcome.place].tenant_id,
+            rows[outcome.place].lease.job_id,
+            WebhookEvent.JOB_COMPLETED,
+            JobState.COMPLETED,
+        )
+        for outcome in outcomes
+    ]
+
+
+def _notes_of_failures(rows: Sequence[FailRow], outcomes: Sequence[FailOutcome]) -> list[JobNote]:
+    notes: list[JobNote] = []
+    for outcome in outcomes:
+        worker_id = None if outcome.place is None else rows[outcome.place].lease.worker_id
+        state = JobState.RETRYING if outcome.again else JobState.DEAD
+        then = WebhookEvent.JOB_RETRIED if outcome.again else WebhookEvent.JOB_DEADLETTERED
+        notes += [
+            JobNote(outcome.tenant_id, outcome.job_id, event, state, worker_id)
+            for event in (WebhookEvent.JOB_FAILED, then)
+        ]
+    return notes
 
 
 def _job_of(row: _FencedRow) -> Hashable:

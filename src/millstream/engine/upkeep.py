@@ -11,7 +11,7 @@ from millstream.domain import limits
 from millstream.domain.errors import PoisonRow
 from millstream.domain.tenant import plan_of
 from millstream.engine.context import Context
-from millstream.store import job_reads, upkeep, workers
+from millstream.store import job_reads, outgoing_deliveries, upkeep, workers
 from millstream.store.database import Session
 from millstream.store.job_reads import JobGauges
 from millstream.store.workers import WorkerGauges
@@ -67,7 +67,7 @@ class Upkeep:
             return await upkeep.fold_counters(session, limit=FOLDED_ROWS_MAX)
 
     async def prune(self) -> int:
-        """Delete a batch of finished jobs and history past their plans' retention; returns how many rows."""
+        """Delete a batch of jobs, history and deliveries past their plans' retention; returns how many rows."""
         pruned = 0
         after = 0
         while True:
@@ -84,13 +84,13 @@ class Upkeep:
                     ],
                     limit=limits.PRUNED_ROWS_MAX,
                 )
-                pruned += await upkeep.prune_job_events(
-                    session,
-                    [
-                        (plan.id, _days_before(now, plan_of(plan.plan_tier).history_retention_days))
-                        for plan in plans
-                    ],
-                    limit=limits.PRUNED_ROWS_MAX,
+                history = [
+                    (plan.id, _days_before(now, plan_of(plan.plan_tier).history_retention_days))
+                    for plan in plans
+                ]
+                pruned += await upkeep.prune_job_events(session, history, limit=limits.PRUNED_ROWS_MAX)
+                pruned += await outgoing_deliveries.prune_deliveries(
+                    session, history, limit=limits.PRUNED_ROWS_MAX
                 )
             after = plans[-1].id
 

@@ -101,6 +101,17 @@ class Session:
         """Run a statement whose rows, if any, do not matter."""
         await self._driver.execute(sql, *arguments)
 
+    @asynccontextmanager
+    async def together(self) -> AsyncGenerator[None]:
+        """Make one transaction of the statements within, under the settings that single statements have."""
+        await self.run("begin")
+        try:
+            yield
+        except BaseException:
+            await _roll_back(self)
+            raise
+        await self.run("commit")
+
 
 def meaning_of(error: BaseException, *, sent: bool) -> MillstreamError | None:
     """Say what a failure of the driver or the database means; None if it is a defect of ours.

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.api.spooled.callback_urls import refusal_of_url
 from millstream.api.spooled.enqueue import job_type_of
 from millstream.api.spooled.rules import Rules, without_controls
 from millstream.api.spooled.translate import STATES_OF_WORD, settings_without_pause

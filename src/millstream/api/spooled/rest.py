@@ -11,6 +11,7 @@ from millstream.api.spooled.enqueue import EnqueueEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
 from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
+from millstream.api.spooled.outgoing_webhooks import OutgoingWebhookEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
@@ -41,5 +42,6 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *DeadLetterEndpoints(engine).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
+        *OutgoingWebhookEndpoints(engine).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
     ]

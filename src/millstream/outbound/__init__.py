@@ -1,0 +1,1 @@
+"""What the server calls of its own accord: the addresses that its users give it."""
