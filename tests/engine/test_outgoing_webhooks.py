@@ -7,7 +7,14 @@ from uuid import UUID
 import pytest
 
 from millstream.domain import limits
-from millstream.domain.errors import AccessDenied, InvalidField, NotFound, QuotaExceeded
+from millstream.domain.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidField,
+    NotFound,
+    PoisonRow,
+    QuotaExceeded,
+)
 from millstream.domain.job import DeadSelection, JobState, NewJob
 from millstream.domain.tenant import PLANS
 from millstream.domain.webhook import (
@@ -217,15 +224,45 @@ async def test_only_what_was_asked_for_is_told_and_only_to_its_tenant(work: Work
         await deliveries(other, both[0])
 
 
-async def test_a_change_that_is_rolled_back_tells_nothing(work: Work, receiver: Receiver) -> None:
+async def test_a_refused_change_tells_nothing(work: Work, receiver: Receiver) -> None:
     webhook = await subscribe(work, receiver.url)
     lease = await work.run()
-    stale = lease_of((await work.claim())[0]) if await work.claim() else lease
-    await work.complete(stale)
+    await work.complete(lease)
     before = await told(work, webhook)
-    with pytest.raises(Exception, match="already completed"):
-        await work.complete(stale)
+    with pytest.raises(Conflict):
+        await work.complete(lease)
+    with pytest.raises(Conflict):
+        await work.engine.jobs.cancel(work.principal, lease.job_id)
     assert await told(work, webhook) == before
+
+
+async def test_a_change_that_cannot_be_told_is_not_made(work: Work, receiver: Receiver) -> None:
+    webhook = await subscribe(work, receiver.url)
+    completed, failed = await work.run(), await work.run()
+    before = await told(work, webhook)
+    async with work.engine.context.database.session() as session, session.together():
+        await session.run("set local role millstream_owner")
+        await session.run(
+            "alter table millstream.outgoing_deliveries add constraint nothing_new check (false) not valid"
+        )
+    for change in (work.complete(completed), work.fail(failed), work.enqueue(), work.engine.settling.reap()):
+        work.clock.advance(10)
+        with pytest.raises(PoisonRow):
+            await change
+    assert [await work.state(lease.job_id) for lease in (completed, failed)] == [JobState.RUNNING] * 2
+    assert sum((await work.engine.jobs.counts(work.principal)).values()) == 2
+    assert await told(work, webhook) == before
+
+
+async def test_dead_letters_that_do_not_fit_are_not_told(work: Work, receiver: Receiver) -> None:
+    free = Work(work.engine, await make_principal(work.engine, plan_tier="free"), work.clock)
+    await free.die()
+    for _ in range(10):
+        await free.enqueue()
+    webhook = await subscribe(free, receiver.url, WebhookEvent.JOB_RETRIED)
+    with pytest.raises(QuotaExceeded):
+        await free.engine.jobs.retry_dead(free.principal, DeadSelection(limit=5))
+    assert await told(free, webhook) == []
 
 
 async def test_a_failed_attempt_is_tried_again_after_1_2_4_and_8_seconds(
@@ -402,8 +439,7 @@ async def test_a_pending_delivery_retried_on_request_goes_on_in_its_schedule(
 async def test_a_jobs_own_address_is_told_of_its_end_alone(
     work: Work, receiver: Receiver, dead: bool
 ) -> None:
-    options = {"completion_webhook": receiver.url, "completion_webhook_secret": "shh", "max_retries": 1}
-    lease = await work.run(**options)
+    lease = await work.run(completion_webhook=receiver.url, completion_webhook_secret="shh", max_retries=1)
     await work.fail(lease, 'it "broke"\n', retry_in_seconds=0)
     assert await send(work) == 0
     [again] = await work.claim()

@@ -106,6 +106,10 @@ _SPECIAL: Mapping[tuple[str, str], str] = {
     ("jobs_done", "state"): "7",
     ("job_events", "kind"): "4",
 }
+# Columns that may be null, but not in every row.
+_OPTIONAL: Mapping[str, Mapping[str, str]] = {
+    "outgoing_deliveries": {"url": "'https://example.com/'", "next_attempt_at": "now()"},
+}
 
 
 async def fill(connection: asyncpg.Connection, tenant_id: int) -> list[str]:
@@ -130,7 +134,9 @@ async def fill(connection: asyncpg.Connection, tenant_id: int) -> list[str]:
             else _SPECIAL.get((name, column["name"]), _VALUES[column["data_type"]])
             for column in columns
         ]
-        names = ", ".join(column["name"] for column in columns)
+        optional = _OPTIONAL.get(name, {})
+        names = ", ".join([*(column["name"] for column in columns), *optional])
+        values += optional.values()
         await connection.execute(f"insert into millstream.{name} ({names}) values ({', '.join(values)})")
     return tables
 

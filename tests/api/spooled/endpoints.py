@@ -145,6 +145,28 @@ WITH_BODY = [
         {"status": "text", "metadata": "any"},
         {"current_jobs": 0},
     ),
+    Endpoint(
+        "POST",
+        "/outgoing-webhooks",
+        {"name": "text", "url": "text", "events": "texts"},
+        {"secret": "text", "enabled": "boolean", "format": "text"},
+        # Nothing fires this event here, so that nothing is sent.
+        {"name": "w", "url": "https://hooks.invalid/x", "events": ["schedule.triggered"]},
+    ),
+    Endpoint(
+        "PUT",
+        f"/outgoing-webhooks/{UNKNOWN_ID}",
+        {},
+        {
+            "name": "text",
+            "url": "text",
+            "events": "texts",
+            "secret": "text",
+            "enabled": "boolean",
+            "format": "text",
+        },
+        {"name": "w"},
+    ),
 ]
 
 WITHOUT_BODY = [
@@ -166,6 +188,13 @@ WITHOUT_BODY = [
     Endpoint("GET", "/workers/table-worker-unknown"),
     Endpoint("POST", "/workers/table-worker-unknown/deregister"),
     Endpoint("DELETE", "/workers/table-worker-unknown"),
+    Endpoint("GET", "/outgoing-webhooks"),
+    Endpoint("GET", f"/outgoing-webhooks/{UNKNOWN_ID}"),
+    Endpoint("DELETE", f"/outgoing-webhooks/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/test"),
+    Endpoint("GET", f"/outgoing-webhooks/{UNKNOWN_ID}/deliveries"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/retry/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/deliveries/{UNKNOWN_ID}/retry"),
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY
