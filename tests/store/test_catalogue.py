@@ -100,6 +100,7 @@ _VALUES: Mapping[str, str] = {
     "boolean": "true",
     "date": "current_date",
     "timestamp with time zone": "now()",
+    "ARRAY": "'{1}'",
 }
 # Where the checks of a table want something else.
 _SPECIAL: Mapping[tuple[str, str], str] = {
