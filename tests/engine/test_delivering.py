@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 
 from millstream.domain import limits
+from millstream.domain.errors import InvalidField
 from millstream.domain.job import NewJob
 from millstream.domain.webhook import DeliveryStatus, WebhookEvent
 from millstream.engine import delivering
@@ -170,6 +171,8 @@ async def test_in_production_receivers_of_this_machine_are_not_called(
         clock=work.clock,
     )
     elsewhere = Work(engine, work.principal, work.clock)
+    with pytest.raises(InvalidField, match="Invalid webhook URL"):
+        await subscribe(elsewhere, receiver.url)
     await elsewhere.enqueue()
     await elsewhere.complete(await elsewhere.run("other", completion_webhook=receiver.url))
     await send(elsewhere)

@@ -28,7 +28,8 @@ _CREATE = _QUERIES["create_outgoing_webhook"].taking(
 _UPDATE = _QUERIES["update_outgoing_webhook"].taking(
     "now", "tenant_id", "id", "name", "url", "set_secret", "secret", "events", "format", "enabled"
 )
-_DELETE = _QUERIES["delete_outgoing_webhook"].taking("tenant_id", "id", "limit")
+_FORGET = _QUERIES["forget_outgoing_deliveries"].taking("tenant_id", "id", "limit")
+_DELETE = _QUERIES["delete_outgoing_webhook"].taking("tenant_id", "id")
 
 
 class WebhookUsage(Struct, frozen=True):
@@ -126,7 +127,8 @@ async def update_webhook(
 
 async def delete_webhook(session: Session, tenant_id: int, webhook_id: UUID, *, deliveries_max: int) -> bool:
     """Delete a webhook and up to `deliveries_max` of its deliveries; returns whether it existed."""
-    return await session.one(_DELETE, tenant_id, webhook_id, deliveries_max) is not None
+    await session.run(_FORGET, tenant_id, webhook_id, deliveries_max)
+    return await session.one(_DELETE, tenant_id, webhook_id) is not None
 
 
 def _webhook_from(row: Row) -> Webhook:

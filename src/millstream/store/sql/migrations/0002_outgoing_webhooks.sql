@@ -62,7 +62,7 @@ where status = 1;
 comment on index millstream.outgoing_deliveries_due is 'claim_outgoing_deliveries';
 create index outgoing_deliveries_newest on millstream.outgoing_deliveries (tenant_id, webhook_id, id)
 where webhook_id is not null;
-comment on index millstream.outgoing_deliveries_newest is 'list_outgoing_deliveries, delete_outgoing_webhook';
+comment on index millstream.outgoing_deliveries_newest is 'list_outgoing_deliveries, forget_outgoing_deliveries';
 
 -- A fresh version 7 id of `moment`: made here where a statement does not know beforehand how many rows it inserts.
 create function millstream.new_id_at(moment timestamptz)

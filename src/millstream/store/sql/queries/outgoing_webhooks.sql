@@ -65,23 +65,23 @@ returning
     w.id, w.name, w.url, w.events, w.format, w.enabled, w.failure_count, w.last_status, w.last_triggered_at,
     w.created_at, w.updated_at;
 
--- name: delete_outgoing_webhook :one
--- Deletes a webhook and, up to a limit, its newest deliveries; what is left nobody can read, nor is it ever sent.
-with removed as (
-    delete from millstream.outgoing_webhooks as w
-    where w.tenant_id = :tenant_id::int and w.id = :id::uuid
-    returning w.id
-),
-told as materialized (
+-- name: forget_outgoing_deliveries :exec
+-- Deletes the newest deliveries of a webhook that is about to be deleted. Before the webhook itself, because whoever
+-- records how deliveries went locks them in this order too. What is left nobody can read, nor is it ever sent.
+with told as materialized (
     select d.tenant_id, d.id
     from millstream.outgoing_deliveries as d
     where d.tenant_id = :tenant_id::int and d.webhook_id = :id::uuid
     order by d.id desc
     limit :limit::int
-),
-forgotten as (
-    delete from millstream.outgoing_deliveries as d
-    using told as t
-    where d.tenant_id = t.tenant_id and d.id = t.id
+    for update
 )
-select r.id from removed as r;
+delete from millstream.outgoing_deliveries as d
+using told as t
+where d.tenant_id = t.tenant_id and d.id = t.id;
+
+-- name: delete_outgoing_webhook :one
+-- Deletes a webhook.
+delete from millstream.outgoing_webhooks as w
+where w.tenant_id = :tenant_id::int and w.id = :id::uuid
+returning w.id;
