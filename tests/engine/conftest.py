@@ -1,6 +1,6 @@
 """A tenant at work on an engine of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -10,6 +10,7 @@ from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation
 from millstream.store.database import Database
 from tests.engine.work import Work
+from tests.receiver import Receiver, listening
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ async def second_engine(database_dsn: str, clock: SteeredClock) -> AsyncIterator
     yield opened
     await opened.close()
     await database.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks that is content with everything."""
+    with listening() as opened:
+        yield opened

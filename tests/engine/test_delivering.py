@@ -15,15 +15,9 @@ from millstream.engine import delivering
 from millstream.engine.delivering import DeliverySettings
 from millstream.engine.engine import EngineSettings, open_engine
 from millstream.store import installation
-from tests.engine.test_outgoing_webhooks import deliveries, send, subscribe
+from tests.engine.hooks import deliveries, send, subscribe
 from tests.engine.work import Work
 from tests.receiver import Receiver, listening
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with listening() as opened:
-        yield opened
 
 
 @pytest.fixture

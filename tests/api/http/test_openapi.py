@@ -15,7 +15,7 @@ from millstream.domain.problems import problem_of
 from millstream.engine.engine import Engine
 
 # Endpoints are declared without an engine; nothing here calls one.
-NOUNS = ("jobs", "queues", "workers", "tenants", "credentials", "health")
+NOUNS = ("jobs", "queues", "workers", "tenants", "credentials", "health", "outgoing_webhooks")
 ENDPOINTS = spooled_endpoints(cast("Engine", SimpleNamespace(**dict.fromkeys(NOUNS))), HttpSettings())
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi_document(ENDPOINTS, ProblemBody)))
 
