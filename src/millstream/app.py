@@ -18,6 +18,7 @@ from millstream.domain.errors import MillstreamError
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
+from millstream.engine.delivering import DeliverySettings
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
 from millstream.engine.ingest import WebhookSecrets
@@ -233,6 +234,10 @@ class App:
                 sign_in=_sign_in_settings(config),
                 webhook_secrets=WebhookSecrets(
                     github=config.security.github_webhook_secret, stripe=config.security.stripe_webhook_secret
+                ),
+                deliveries=DeliverySettings(
+                    attempts=config.webhooks.attempts,
+                    local_http=config.server.environment is not Environment.PRODUCTION,
                 ),
             ),
             direct=self._direct,

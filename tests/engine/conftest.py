@@ -19,6 +19,7 @@ from millstream.store.relay import OpenLine, postgres_line
 from tests.conftest import make_principal
 from tests.engine.fellows import Fellows, HintLine, cut_lines, join
 from tests.engine.work import Work
+from tests.receiver import Receiver, listening
 
 OpenEngine = Callable[[OpenLine], Awaitable[Engine]]
 
@@ -114,3 +115,10 @@ async def fellows(open_fellow: OpenEngine, hint_line: HintLine, clock: SteeredCl
     principal = await make_principal(here)
     await join(here, there)
     return Fellows(Work(here, principal, clock), Work(there, principal, clock))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks that is content with everything."""
+    with listening() as opened:
+        yield opened

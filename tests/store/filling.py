@@ -77,6 +77,18 @@ _REST = [
         " current_date, 1 from generate_series(1, 5000) as n"
     ),
     (
+        f"insert into millstream.outgoing_webhooks (tenant_id, id, name, url, events, format, enabled, created_at,"
+        f" updated_at) select 1 + n % {TENANTS}, md5('webhook' || n)::uuid, 'w', 'https://h' || n || '.example/x',"
+        " array[3, 4], 1, n % 2 = 0, now(), now() from generate_series(1, 100) as n"
+    ),
+    # Most are settled; of the others few are due.
+    (
+        f"insert into millstream.outgoing_deliveries (tenant_id, id, webhook_id, receiver, event, status, next_attempt_at,"
+        f" data, created_at) select 1 + n % {TENANTS}, {_ID}, md5('webhook' || n % 100)::uuid, md5('webhook' || n % 100)::uuid,"
+        " 3, case when n % 10 = 0 then 1 else 2 end, case when n % 10 = 0 then now() + interval '1 hour' end, '{}', at"
+        " from (select n, now() - n * interval '1 second' as at from generate_series(1, 20000) as n) as made"
+    ),
+    (
         f"insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash) select 1 + n % {TENANTS},"
         " gen_random_uuid(), 'k', 'sk', sha256(n::text::bytea), '' from generate_series(1, 2000) as n"
     ),

@@ -19,6 +19,7 @@ GROWING = (
     "jobs_done",
     "idempotency_keys",
     "job_events",
+    "outgoing_deliveries",
     "counters",
     "workers",
     "api_keys",

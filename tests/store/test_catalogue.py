@@ -100,11 +100,16 @@ _VALUES: Mapping[str, str] = {
     "boolean": "true",
     "date": "current_date",
     "timestamp with time zone": "now()",
+    "ARRAY": "'{1}'",
 }
 # Where the checks of a table want something else.
 _SPECIAL: Mapping[tuple[str, str], str] = {
     ("jobs_done", "state"): "7",
     ("job_events", "kind"): "4",
+}
+# Columns that may be null, but not in every row.
+_OPTIONAL: Mapping[str, Mapping[str, str]] = {
+    "outgoing_deliveries": {"url": "'https://example.com/'", "next_attempt_at": "now()"},
 }
 
 
@@ -127,7 +132,9 @@ async def insertion(connection: asyncpg.Connection, table: str, tenant_id: int) 
         else _SPECIAL.get((parent, column["name"]), _VALUES[column["data_type"]])
         for column in columns
     ]
-    names = ", ".join(column["name"] for column in columns)
+    optional = _OPTIONAL.get(parent, {})
+    names = ", ".join([*(column["name"] for column in columns), *optional])
+    values += optional.values()
     return f"insert into millstream.{table} ({names}) values ({', '.join(values)})"
 
 

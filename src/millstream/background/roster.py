@@ -12,6 +12,8 @@ from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
 
 HELD_JOB_SECONDS = 0.1
+# What another process noted, and what is tried again, is found by looking.
+DISPATCH_SECONDS = 0.5
 
 
 def loops_of(engine: Engine) -> list[Loop]:
@@ -32,6 +34,13 @@ def loops_of(engine: Engine) -> list[Loop]:
         Loop(name="beater", interval_seconds=BEAT_SECONDS, step=partial(_beat, engine), leader_only=False),
         # Not the leader's alone: leases that ran out are ended in time even while a killed leader's row runs out.
         Loop(name="lease_reaper", interval_seconds=5, step=partial(_reap, engine), leader_only=False),
+        Loop(
+            name="webhook_dispatcher",
+            interval_seconds=DISPATCH_SECONDS,
+            step=partial(_dispatch, engine),
+            leader_only=False,
+            hint=engine.context.outbox.noted,
+        ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),
         Loop(
@@ -117,6 +126,11 @@ async def _wake_waiting_claims(engine: Engine) -> Step:
 async def _reap(engine: Engine) -> Step:
     ended = len(await engine.settling.reap())
     return Step(ended, 0.0 if ended >= limits.REAPED_ROWS_MAX else None)
+
+
+async def _dispatch(engine: Engine) -> Step:
+    begun = await engine.delivering.dispatch()
+    return Step(begun, 0.0 if engine.delivering.round_goes_on else None)
 
 
 async def _expire(engine: Engine) -> Step:

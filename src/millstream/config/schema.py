@@ -122,6 +122,12 @@ class MailConfig(Struct, frozen=True, kw_only=True):
     sender: str = "millstream@localhost"
 
 
+class WebhookConfig(Struct, frozen=True, kw_only=True):
+    """How often an outgoing webhook is attempted."""
+
+    attempts: int = 5
+
+
 class RateLimitConfig(Struct, frozen=True, kw_only=True):
     """Whether requests are limited, and what an address may send without a credential; plans say the rest."""
 
@@ -162,6 +168,7 @@ class Config(Struct, frozen=True, kw_only=True):
     worker: WorkerConfig = WorkerConfig()
     security: SecurityConfig = SecurityConfig()
     mail: MailConfig = MailConfig()
+    webhooks: WebhookConfig = WebhookConfig()
     rate_limit: RateLimitConfig = RateLimitConfig()
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()

@@ -349,6 +349,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="Address that mail comes from.",
     ),
     Setting(
+        path="webhooks.attempts",
+        name="MILLSTREAM_WEBHOOK_ATTEMPTS",
+        aliases=_aliases("WEBHOOK_MAX_ATTEMPTS"),
+        kind=whole_number(1, limits.WEBHOOK_ATTEMPTS_MAX),
+        help="How often an outgoing webhook's delivery is attempted before it counts as failed.",
+    ),
+    Setting(
         path="rate_limit.enabled",
         name="MILLSTREAM_RATE_LIMIT_ENABLED",
         kind=SWITCH,

@@ -112,6 +112,27 @@ PRUNED_ROWS_MAX: Final = 2_000
 # Steps of a deletion: few enough that the statements of one end long before their timeout
 DELETED_ROWS_MAX: Final = 2_000
 PURGED_ROWS_MAX: Final = 500
+# Outgoing webhooks
+WEBHOOKS_MAX: Final = 1_000
+WEBHOOK_NAME_CHARS_MAX: Final = 255
+WEBHOOK_EVENTS_MAX: Final = 100
+WEBHOOK_ATTEMPTS_MAX: Final = 10
+# A result above this is left out of what webhooks are told; the job's own completion webhook gets all of it.
+WEBHOOK_RESULT_BYTES_MAX: Final = 64 * 1024
+WEBHOOK_RESPONSE_BYTES_MAX: Final = 64 * 1024
+WEBHOOK_RESPONSE_CHARS_MAX: Final = 500
+DELIVERIES_READABLE_MAX: Final = 100
+DELIVERIES_FORGOTTEN_MAX: Final = 10_000
+# What one process sends at once: in all, to one host, to one webhook, to a host that did not answer, on request.
+DELIVERIES_IN_FLIGHT_MAX: Final = 256
+DELIVERIES_PER_HOST_MAX: Final = 64
+DELIVERIES_PER_RECEIVER_MAX: Final = 32
+DELIVERIES_PER_TROUBLED_HOST_MAX: Final = 2
+DELIVERIES_ON_REQUEST_MAX: Final = 32
+TROUBLED_HOSTS_MAX: Final = 10_000
+RECEIVERS_PER_CLAIM_MAX: Final = 500
+# Tenants with webhooks that a process remembers; with more, every batch looks for itself.
+INTERESTED_TENANTS_MAX: Final = 10_000
 
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000

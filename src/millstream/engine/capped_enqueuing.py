@@ -45,11 +45,12 @@ Outcome = list[Created] | MillstreamError
 """What became of one request: all of its jobs, or the reason why there is none."""
 
 
-class Creating(Struct, frozen=True):
+class Creating(Struct, frozen=True, kw_only=True):
     """The steps that creates share, whatever the plan."""
 
     labels: Callable[[Sequence[CreateRow]], list[Label]]
     insert: Callable[[Session, Sequence[CreateRow], Sequence[Label], int], Awaitable[list[Created]]]
+    note: Callable[[Session, Sequence[CreateRow], Sequence[Created]], Awaitable[None]]
     announce: Callable[[Sequence[CreateRow], Sequence[Created], Sequence[Label]], None]
     touch_hits: Callable[[Sequence[CreateRow], Sequence[Created]], Awaitable[None]]
     recover: Callable[[list[CreateRow], int, float], Awaitable[list[Created | MillstreamError]]]
@@ -195,6 +196,7 @@ class CappedEnqueuing:
             rows = [row for admission in admissions for row in admission.rows]
             labels = creating.labels(rows)
             created = await creating.insert(session, rows, labels, batch_id) if rows else []
+            await creating.note(session, rows, created)
         if self._observe is not None:
             self._observe(len(rows), time.perf_counter() - started_at, self._waiting_rows)
         answers: list[_Answer] = []

@@ -12,8 +12,10 @@ from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.errors import MillstreamError, OutcomeUnknown
-from millstream.domain.job import ClaimedJob, ClaimRequest
+from millstream.domain.job import ClaimedJob, ClaimRequest, JobState
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.claim_positions import SLOW_SECONDS, ClaimPositions, QueueKey
 from millstream.engine.context import Context, check_queue
@@ -134,11 +136,15 @@ class Claiming:
                 self._announce_ready(promoted)
                 if len(promoted) < limits.PROMOTED_ROWS_MAX:
                     break
-            started_at = time.monotonic()
-            handed = await claims.claim_jobs(
-                session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
-            )
-            seconds = time.monotonic() - started_at
+            tenant_ids = (row.tenant_id for row in rows)
+            async with self._context.outbox.beside(session, tenant_ids, outbox.CLAIM) as notes:
+                started_at = time.monotonic()
+                handed = await claims.claim_jobs(
+                    session, wants, seats, slot_seats, lease_ids, batch_id=batch_id, now=now
+                )
+                seconds = time.monotonic() - started_at
+                if notes is not None:
+                    notes.extend(_notes_of(rows, handed))
         self._note_positions(wants, handed, slot_seats, seconds)
         for row, claimed in zip(rows, handed, strict=True):
             if claimed and self._context.hub.listens(row.tenant_id):
@@ -210,6 +216,14 @@ class Claiming:
             return
         for job in released:
             self._context.wakeups.wake(job.tenant_id, job.queue)
+
+
+def _notes_of(rows: Sequence[ClaimRow], handed: Sequence[Sequence[ClaimedJob]]) -> list[JobNote]:
+    return [
+        JobNote(row.tenant_id, job.id, WebhookEvent.JOB_STARTED, JobState.RUNNING)
+        for row, claimed in zip(rows, handed, strict=True)
+        for job in claimed
+    ]
 
 
 def _merge(rows: Sequence[ClaimRow], positions: ClaimPositions) -> tuple[list[Want], list[Seat], list[int]]:

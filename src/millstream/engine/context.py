@@ -14,6 +14,7 @@ from millstream.domain.ids import IdSource
 from millstream.domain.tenant import Principal
 from millstream.engine.events import Event, EventKind, Hub
 from millstream.engine.invalidations import Invalidations
+from millstream.engine.outbox import Outbox
 from millstream.engine.wakeups import Wakeups
 from millstream.store.database import Database
 
@@ -61,6 +62,7 @@ class Context:
         self.hub = Hub()
         self.wakeups = Wakeups()
         self.invalidations = Invalidations()
+        self.outbox = Outbox(self.clock, self.invalidations)
         self.meters = meters or JobMeters()
         self.observe_batch = observe_batch
         self.process_id = uuid4()

@@ -13,11 +13,13 @@ from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.deletions import Deleting
+from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
+from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
@@ -55,6 +57,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     create_lanes: int = 1
     complete_lanes: int = 1
     webhook_secrets: WebhookSecrets = WebhookSecrets()
+    deliveries: DeliverySettings = DeliverySettings()
 
 
 class Engine:
@@ -118,6 +121,8 @@ class Engine:
             )
         )
         self.rate_limits = rate_limits
+        self.delivering = Delivering(context, settings.deliveries)
+        self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
@@ -135,6 +140,7 @@ class Engine:
         await self.credentials.close()
         if self.rate_limits is not None:
             await self.rate_limits.close()
+        await self.delivering.close()
 
 
 async def open_engine(

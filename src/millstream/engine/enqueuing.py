@@ -15,9 +15,11 @@ from millstream.domain.errors import (
     PayloadTooLarge,
     Unavailable,
 )
-from millstream.domain.job import Enqueued, NewJob
+from millstream.domain.job import Enqueued, JobState, NewJob
 from millstream.domain.plan import Plan
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating, check_room, is_capped
 from millstream.engine.context import Context, check_queue
@@ -66,7 +68,14 @@ class Enqueuing:
         )
         self._capped = CappedEnqueuing(
             context,
-            Creating(self._new_labels, self._insert, self._announce, self._touch_hits, self._recover),
+            Creating(
+                labels=self._new_labels,
+                insert=self._insert,
+                note=self._note,
+                announce=self._announce,
+                touch_hits=self._touch_hits,
+                recover=self._recover,
+            ),
             observe=context.observe_batch("create_capped"),
         )
 
@@ -159,7 +168,11 @@ class Enqueuing:
         firsts, places = _collapse(rows)
         labels = self._new_labels(firsts)
         async with self._context.database.session() as session:
-            created = await self._insert(session, firsts, labels, batch_id)
+            tenant_ids = (row.tenant_id for row in firsts)
+            async with self._context.outbox.beside(session, tenant_ids, outbox.CREATION) as notes:
+                created = await self._insert(session, firsts, labels, batch_id)
+                if notes is not None:
+                    notes.extend(_notes_of(firsts, created))
         answers = _spread(created, places)
         self._announce(firsts, created, labels)
         await self._touch_hits(rows, answers)
@@ -171,6 +184,9 @@ class Enqueuing:
         return await jobs.create_jobs(
             session, rows, batch_id=batch_id, defaults=self._defaults, labels=labels, now=self._context.now()
         )
+
+    async def _note(self, session: Session, rows: Sequence[CreateRow], created: Sequence[Created]) -> None:
+        await self._context.outbox.note(session, _notes_of(rows, created))
 
     async def _touch_hits(self, rows: Sequence[CreateRow], answers: Sequence[Created]) -> None:
         hits = {
@@ -250,6 +266,7 @@ class Enqueuing:
             if is_capped(principal.plan):
                 await self._check_room(session, principal, firsts)
             created = await self._insert(session, firsts, labels, secrets.randbits(63))
+            await self._note(session, firsts, created)
             if beside is not None:
                 for answer in created:
                     await beside(session, Enqueued(answer.id, answer.created))
@@ -277,6 +294,19 @@ class Enqueuing:
             usage = usages[tenant_id]
             check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
             check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
+
+
+def _notes_of(rows: Sequence[CreateRow], created: Sequence[Created]) -> list[JobNote]:
+    return [
+        JobNote(
+            row.tenant_id,
+            answer.id,
+            WebhookEvent.JOB_CREATED,
+            JobState.SCHEDULED if answer.delayed else JobState.READY,
+        )
+        for row, answer in zip(rows, created, strict=True)
+        if answer.created
+    ]
 
 
 def _collapse(rows: Sequence[CreateRow]) -> tuple[list[CreateRow], list[tuple[int, bool]]]:

@@ -17,6 +17,7 @@ from millstream.domain.job import (
     Revived,
 )
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
 from millstream.engine.capped_enqueuing import check_room
 from millstream.engine.claims import Claiming
 from millstream.engine.context import Context, check_queue
@@ -26,6 +27,7 @@ from millstream.engine.events import EventKind
 from millstream.engine.history import history_of
 from millstream.engine.settlements import Settling
 from millstream.store import dead_letters, job_reads, jobs, quotas
+from millstream.store.database import Session
 
 
 class Jobs:
@@ -96,6 +98,7 @@ class Jobs:
             cancelled = await jobs.cancel_jobs(
                 session, [(principal.tenant_id, job_id)], error=None, now=self._context.now()
             )
+            await self._note_cancelled(session, cancelled)
         self._tell_cancelled(cancelled)
         if not cancelled:
             job = await self.get(principal, job_id)
@@ -108,6 +111,7 @@ class Jobs:
             cancelled = await jobs.cancel_jobs(
                 session, sorted(expired), error="job expired before it was claimed", now=self._context.now()
             )
+            await self._note_cancelled(session, cancelled)
         self._tell_cancelled(cancelled)
         return len(expired)
 
@@ -118,6 +122,7 @@ class Jobs:
             revived = await dead_letters.retry_dead_jobs(
                 session, principal.tenant_id, selection, restart=False, now=self._context.now()
             )
+            await self._note_revived(session, principal, revived)
         if not revived:
             raise Conflict("only a failed job in the dead letter queue can be retried")
         self._tell_revived(principal, revived)
@@ -160,6 +165,7 @@ class Jobs:
             )
             if revived:
                 check_room("active_jobs", active, len(revived), plan.max_active_jobs, plan)
+                await self._note_revived(session, principal, revived)
         self._tell_revived(principal, revived)
         return Revived([job_id for job_id, _ in revived], [])
 
@@ -181,6 +187,22 @@ class Jobs:
         await self._claiming.close()
         await self._enqueuing.close()
         await self._settling.close()
+
+    async def _note_cancelled(self, session: Session, cancelled: Sequence[tuple[int, UUID, str]]) -> None:
+        notes = [
+            JobNote(tenant_id, job_id, WebhookEvent.JOB_CANCELLED, JobState.CANCELLED)
+            for tenant_id, job_id, _ in cancelled
+        ]
+        await self._context.outbox.note(session, notes)
+
+    async def _note_revived(
+        self, session: Session, principal: Principal, revived: Sequence[tuple[UUID, str]]
+    ) -> None:
+        notes = [
+            JobNote(principal.tenant_id, job_id, WebhookEvent.JOB_RETRIED, JobState.READY)
+            for job_id, _ in revived
+        ]
+        await self._context.outbox.note(session, notes)
 
     def _tell_cancelled(self, cancelled: Sequence[tuple[int, UUID, str]]) -> None:
         for tenant_id, job_id, queue in cancelled:

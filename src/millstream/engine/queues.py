@@ -4,6 +4,7 @@ from millstream.domain import limits
 from millstream.domain.errors import Conflict, InternalError, NotFound, QuotaExceeded
 from millstream.domain.queue import Paused, Queue, QueueChange, QueueStats, Resumed
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import WebhookEvent
 from millstream.engine.context import Context, check_queue
 from millstream.engine.deletions import Deleting
 from millstream.engine.events import EventKind
@@ -57,6 +58,12 @@ class Queues:
             paused_at = await queues.pause_queue(
                 session, principal.tenant_id, name, reason=reason, now=self._context.now()
             )
+            await self._context.outbox.note_event(
+                session,
+                principal.tenant_id,
+                WebhookEvent.QUEUE_PAUSED,
+                {"queue_name": name, "reason": reason},
+            )
         if paused_at is None:
             raise InternalError
         self._context.tell(EventKind.QUEUE_PAUSED, principal.tenant_id, name)
@@ -67,6 +74,10 @@ class Queues:
         check_queue(principal, name)
         async with self._context.database.tenant(principal.tenant_id) as session:
             seconds = await queues.resume_queue(session, principal.tenant_id, name, self._context.now())
+            if seconds is not None:
+                await self._context.outbox.note_event(
+                    session, principal.tenant_id, WebhookEvent.QUEUE_RESUMED, {"queue_name": name}
+                )
         if seconds is None:
             raise NotFound
         self._context.wakeups.wake(principal.tenant_id, name, limits.CLAIM_WAITERS_MAX)

@@ -29,6 +29,8 @@ from millstream.domain.job import (
     refusal,
 )
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import JobNote, WebhookEvent
+from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context
 from millstream.engine.events import EventKind
@@ -36,7 +38,14 @@ from millstream.engine.lookback import Lookback
 from millstream.engine.releases import Releasing
 from millstream.store import batches, job_reads, settlements
 from millstream.store.database import Session
-from millstream.store.settlements import CompletedJob, CompleteRow, FailOutcome, FailRow, RenewRow
+from millstream.store.settlements import (
+    CompletedJob,
+    CompleteOutcome,
+    CompleteRow,
+    FailOutcome,
+    FailRow,
+    RenewRow,
+)
 
 A = TypeVar("A")
 ROW_BYTES = 100
@@ -139,7 +148,7 @@ class Settling:
 
     async def reap(self) -> list[FailOutcome]:
         """End attempts whose lease has run out; a full batch means that there may be more."""
-        async with self._context.database.session() as session:
+        async with self._context.database.session() as session, session.together():
             outcomes = await settlements.fail_jobs(
                 session,
                 [],
@@ -148,6 +157,7 @@ class Settling:
                 reap=limits.REAPED_ROWS_MAX,
                 lookback_seconds=self._lookback.seconds(),
             )
+            await self._context.outbox.note(session, _notes_of_failures([], outcomes))
         self._lookback.found(len(outcomes), limit=limits.REAPED_ROWS_MAX)
         self._announce_failures(outcomes)
         return outcomes
@@ -206,9 +216,13 @@ class Settling:
     ) -> list[Completed | MillstreamError | None]:
         answers: list[Completed | MillstreamError | None] = [None] * len(rows)
         tell = any(self._context.hub.listens(row.tenant_id) for row in rows)
-        outcome, unblocked = await settlements.complete_jobs(
-            session, rows, batch_id=batch_id, tell=tell, now=self._context.now()
-        )
+        tenant_ids = (row.tenant_id for row in rows)
+        async with self._context.outbox.beside(session, tenant_ids, outbox.COMPLETION) as notes:
+            outcome, unblocked = await settlements.complete_jobs(
+                session, rows, batch_id=batch_id, tell=tell, now=self._context.now()
+            )
+            if notes is not None:
+                notes.extend(_notes_of_completions(rows, outcome))
         for place in outcome.places:
             answers[place] = Completed(rows[place].lease.job_id)
         for place, queue in zip(outcome.places, outcome.queues, strict=tell):
@@ -257,7 +271,11 @@ class Settling:
         self, session: Session, rows: Sequence[FailRow], batch_id: int
     ) -> list[Failed | MillstreamError | None]:
         answers: list[Failed | MillstreamError | None] = [None] * len(rows)
-        outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=self._context.now())
+        tenant_ids = (row.tenant_id for row in rows)
+        async with self._context.outbox.beside(session, tenant_ids, outbox.FAILURE) as notes:
+            outcomes = await settlements.fail_jobs(session, rows, batch_id=batch_id, now=self._context.now())
+            if notes is not None:
+                notes.extend(_notes_of_failures(rows, outcomes))
         for outcome in outcomes:
             if outcome.place is not None:
                 answers[outcome.place] = Failed(
@@ -356,6 +374,27 @@ class Settling:
             else:
                 answers[place] = reason
         return retry
+
+
+def _notes_of_completions(rows: Sequence[CompleteRow], outcome: CompleteOutcome) -> list[JobNote]:
+    completed = [rows[place] for place in outcome.places]
+    return [
+        JobNote(row.tenant_id, row.lease.job_id, WebhookEvent.JOB_COMPLETED, JobState.COMPLETED)
+        for row in completed
+    ]
+
+
+def _notes_of_failures(rows: Sequence[FailRow], outcomes: Sequence[FailOutcome]) -> list[JobNote]:
+    notes: list[JobNote] = []
+    for outcome in outcomes:
+        worker_id = None if outcome.place is None else rows[outcome.place].lease.worker_id
+        state = JobState.RETRYING if outcome.again else JobState.DEAD
+        then = WebhookEvent.JOB_RETRIED if outcome.again else WebhookEvent.JOB_DEADLETTERED
+        notes += [
+            JobNote(outcome.tenant_id, outcome.job_id, event, state, worker_id)
+            for event in (WebhookEvent.JOB_FAILED, then)
+        ]
+    return notes
 
 
 def _job_of(row: _FencedRow) -> Hashable:

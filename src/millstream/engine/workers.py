@@ -3,10 +3,12 @@
 from millstream.domain import limits
 from millstream.domain.errors import Conflict, NotFound, QuotaExceeded
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook import WebhookEvent
 from millstream.domain.worker import OFFLINE_AFTER_SECONDS, NewWorker, Worker, WorkerStatus
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import Event, EventKind
 from millstream.store import quotas, workers
+from millstream.store.database import Session
 
 
 class Workers:
@@ -37,6 +39,15 @@ class Workers:
             if registration.owned and not registration.registered:
                 raise QuotaExceeded(
                     "workers", current=registration.taken, limit=plan.max_workers or 0, plan=plan.tier
+                )
+            if registration.owned:
+                await self._note(
+                    session,
+                    principal,
+                    WebhookEvent.WORKER_REGISTERED,
+                    worker.id,
+                    worker.queue,
+                    worker.hostname,
                 )
         if not registration.owned:
             raise Conflict("worker id is taken")
@@ -95,6 +106,17 @@ class Workers:
                 queues=principal.visible_queues,
                 now=self._context.now(),
             )
+            for worker in await workers.list_workers(
+                session, principal.tenant_id, worker_id=worker_id, queues=principal.visible_queues, limit=1
+            ):
+                await self._note(
+                    session,
+                    principal,
+                    WebhookEvent.WORKER_DEREGISTERED,
+                    worker_id,
+                    worker.queue,
+                    worker.hostname,
+                )
         if not known:
             raise NotFound
         self._tell(EventKind.WORKER_DEREGISTERED, principal, worker_id, "")
@@ -105,6 +127,22 @@ class Workers:
             return await workers.retire_stale_workers(
                 session, silence_seconds=OFFLINE_AFTER_SECONDS, now=self._context.now()
             )
+
+    async def _note(
+        self,
+        session: Session,
+        principal: Principal,
+        event: WebhookEvent,
+        worker_id: str,
+        queue: str,
+        hostname: str,
+    ) -> None:
+        await self._context.outbox.note_event(
+            session,
+            principal.tenant_id,
+            event,
+            {"worker_id": worker_id, "queue_name": queue, "hostname": hostname},
+        )
 
     def _tell(self, kind: EventKind, principal: Principal, worker_id: str, queue: str) -> None:
         if self._context.hub.listens(principal.tenant_id):

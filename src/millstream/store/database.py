@@ -104,6 +104,17 @@ class Session:
         """Run a statement whose rows, if any, do not matter."""
         await self._driver.execute(sql, *arguments)
 
+    @asynccontextmanager
+    async def together(self) -> AsyncGenerator[None]:
+        """Make one transaction of the statements within, under the settings that single statements have."""
+        await self.run("begin")
+        try:
+            yield
+        except BaseException:
+            await _roll_back(self)
+            raise
+        await self.run("commit")
+
     async def listen(self, channel: str, receive: Callable[[str], None], lost: Callable[[], None]) -> None:
         """Have `receive` called with each notification of `channel`, `lost` when the connection is gone."""
         self._driver.add_termination_listener(lambda _connection: lost())

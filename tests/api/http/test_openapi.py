@@ -29,6 +29,7 @@ NOUNS = (
     "credentials",
     "health",
     "ingest",
+    "outgoing_webhooks",
 )
 ENDPOINTS = spooled_endpoints(
     cast("Engine", SimpleNamespace(**dict.fromkeys(NOUNS, "anything"))), HttpSettings()

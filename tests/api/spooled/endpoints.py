@@ -148,6 +148,28 @@ WITH_BODY = [
     Endpoint(
         "POST", "/billing/portal", {"return_url": "text"}, {}, {"return_url": "https://example.com/account"}
     ),
+    Endpoint(
+        "POST",
+        "/outgoing-webhooks",
+        {"name": "text", "url": "text", "events": "texts"},
+        {"secret": "text", "enabled": "boolean", "format": "text"},
+        # Nothing fires this event here, so that nothing is sent.
+        {"name": "w", "url": "https://hooks.invalid/x", "events": ["schedule.triggered"]},
+    ),
+    Endpoint(
+        "PUT",
+        f"/outgoing-webhooks/{UNKNOWN_ID}",
+        {},
+        {
+            "name": "text",
+            "url": "text",
+            "events": "texts",
+            "secret": "text",
+            "enabled": "boolean",
+            "format": "text",
+        },
+        {"name": "w"},
+    ),
 ]
 
 WITHOUT_BODY = [
@@ -187,6 +209,13 @@ WITHOUT_BODY = [
     Endpoint("DELETE", f"/organizations/{UNKNOWN_ID}/webhook-token"),
     Endpoint("GET", "/billing/status"),
     Endpoint("GET", "/webhooks/deliveries"),
+    Endpoint("GET", "/outgoing-webhooks"),
+    Endpoint("GET", f"/outgoing-webhooks/{UNKNOWN_ID}"),
+    Endpoint("DELETE", f"/outgoing-webhooks/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/test"),
+    Endpoint("GET", f"/outgoing-webhooks/{UNKNOWN_ID}/deliveries"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/retry/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/outgoing-webhooks/{UNKNOWN_ID}/deliveries/{UNKNOWN_ID}/retry"),
 ]
 
 ALL = WITH_BODY + WITHOUT_BODY

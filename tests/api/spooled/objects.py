@@ -126,6 +126,33 @@ BATCH_STATUS = shape(
     created_at="time",
     completed_at="time?",
 )
+WEBHOOK = shape(
+    id="text",
+    organization_id="text",
+    name="text",
+    url="text",
+    events="texts",
+    format="text",
+    enabled="boolean",
+    failure_count="integer",
+    last_triggered_at="time?",
+    last_status="text?",
+    created_at="time",
+    updated_at="time",
+)
+DELIVERY = shape(
+    id="text",
+    webhook_id="text",
+    event="text",
+    payload="any",
+    status="text",
+    status_code="integer?",
+    response_body="text?",
+    error="text?",
+    attempts="integer",
+    created_at="time",
+    delivered_at="time?",
+)
 JOB_STATS = shape(
     pending="integer",
     scheduled="integer",

@@ -7,7 +7,6 @@ from millstream.api.http.body import Body
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled import answers, requests
-from millstream.api.spooled.callback_urls import refusal_of_url
 from millstream.api.spooled.rules import Rules, size_bytes
 from millstream.domain import limits
 from millstream.domain.errors import (
@@ -23,6 +22,7 @@ from millstream.domain.ids import parse_id
 from millstream.domain.job import NewJob
 from millstream.domain.problems import message_of
 from millstream.domain.tenant import Principal
+from millstream.domain.webhook_url import refusal_of_url
 from millstream.engine.engine import Engine
 
 # Longer ones are no types but data; the name is kept in a dictionary of few distinct values.

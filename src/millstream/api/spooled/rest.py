@@ -17,6 +17,7 @@ from millstream.api.spooled.ingest import IngestEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
 from millstream.api.spooled.leases import LeaseEndpoints
 from millstream.api.spooled.organizations import OrganizationEndpoints
+from millstream.api.spooled.outgoing_webhooks import OutgoingWebhookEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
 from millstream.api.spooled.sign_ins import SignInEndpoints
@@ -58,6 +59,7 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
         *IngestEndpoints(engine, settings).endpoints(),
+        *OutgoingWebhookEndpoints(engine).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),
         *UsageEndpoints(engine).endpoints(),
         *SlugEndpoints(engine).endpoints(),

@@ -45,6 +45,21 @@ kept as (
         f.job_type, f.payload, f.result, f.tags, f.last_error, f.idempotency_key, f.completion_webhook
     from finished as f
 ),
+called_back as (
+    insert into millstream.outgoing_deliveries (
+        tenant_id, id, receiver, event, url, secret, data, created_at, next_attempt_at
+    )
+    select
+        f.tenant_id, millstream.new_id_at(coalesce(:now::timestamptz, now())),
+        md5(millstream.host_of(f.completion_webhook))::uuid, 3, f.completion_webhook, f.completion_webhook_secret,
+        millstream.completion_body(
+            'job.completed', f.id, f.queue, 'completed', f.result, null, f.retry_count, f.created_at,
+            coalesce(:now::timestamptz, now())
+        ),
+        coalesce(:now::timestamptz, now()), coalesce(:now::timestamptz, now())
+    from finished as f
+    where f.completion_webhook is not null
+),
 children as materialized (
     select c.tenant_id, c.id
     from finished as f
@@ -209,6 +224,20 @@ buried as (
         r.dependency_mode, r.has_dependents, r.job_type, r.payload, r.tags, r.error, r.idempotency_key,
         r.completion_webhook, r.completion_webhook_secret
     from removed as r
+),
+called_back as (
+    insert into millstream.outgoing_deliveries (
+        tenant_id, id, receiver, event, url, secret, data, created_at, next_attempt_at
+    )
+    select
+        r.tenant_id, millstream.new_id_at(coalesce(:now::timestamptz, now())),
+        md5(millstream.host_of(r.completion_webhook))::uuid, 6, r.completion_webhook, r.completion_webhook_secret,
+        millstream.completion_body(
+            'job.deadlettered', r.id, r.queue, 'deadletter', null, r.error, r.retry_count, r.created_at, null
+        ),
+        coalesce(:now::timestamptz, now()), coalesce(:now::timestamptz, now())
+    from removed as r
+    where r.completion_webhook is not null
 ),
 -- What waited for a buried job can never start, nor what waits for that in turn.
 children as materialized (
