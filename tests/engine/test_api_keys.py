@@ -239,7 +239,8 @@ async def test_a_deleted_organization_has_no_credentials(engine: Engine) -> None
     pair = await engine.tokens.log_in(first.secret, address="::1")
     async with engine.context.database.session() as session:
         await session.run(
-            "update millstream.tenants set plan_tier = 'deleted' where id = $1", owner.tenant_id
+            "update millstream.tenants set plan_tier = 'deleted', deleted_at = now() where id = $1",
+            owner.tenant_id,
         )
     engine.context.invalidations.forget(owner.tenant_id)
     assert await is_refused(engine, first.secret)

@@ -265,7 +265,8 @@ async def test_a_deleted_tenant_is_an_unknown_one(work: Work) -> None:
     await set_token(work, "ours")
     async with work.engine.context.database.session() as session:
         await session.run(
-            "update millstream.tenants set plan_tier = 'deleted' where id = $1", work.principal.tenant_id
+            "update millstream.tenants set plan_tier = 'deleted', deleted_at = now() where id = $1",
+            work.principal.tenant_id,
         )
     for public_id in (work.principal.organization_id, "unknown", "1' or '1'='1", "x" * 129, "\0"):
         with pytest.raises(NotFound):

@@ -154,7 +154,7 @@ async def test_burying_jobs_without_dependents_never_looks_for_children(filled: 
             "fail_jobs",
             **running,
             reap="0",
-            after="'epoch'",
+            lookback_seconds="2000000000",
             errors=array(["e"] * 10, "text"),
             delays=array([None] * 10, "int"),
             event_ids=array([f"{number:032x}" for number in range(10)], "uuid"),

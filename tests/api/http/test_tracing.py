@@ -121,7 +121,7 @@ async def test_a_request_its_batch_and_its_statement_are_one_trace(traced: Trace
         headers={"traceparent": PARENT, "x-request-id": "request-7"},
     )
     request, batch = traced.span("POST /api/v1/jobs"), traced.span("batch create")
-    statement = traced.span("sql create_jobs")
+    statement = traced.span("sql create_plain_jobs")
     assert request.parent is not None
     assert (trace_id_of(request), request.parent.span_id) == (
         0x0AF7651916CD43DD8448EB211C80319C,

@@ -41,7 +41,7 @@ returning c.email;
 -- Finds the tenants whose bills go to an address (in lower case), the oldest first.
 select t.id, t.public_id
 from millstream.tenants as t
-where lower(t.billing_email) = :email::text and t.plan_tier <> 'deleted'
+where lower(t.billing_email) = :email::text and t.is_active and t.deleted_at is null
 order by t.id
 limit :limit::int;
 
@@ -59,7 +59,7 @@ with opened as (
     returning k.tenant_id, k.id, k.queues, k.rate_limit, k.is_active
 )
 select
-    o.tenant_id, o.id, o.queues, o.rate_limit, o.is_active, t.public_id, t.plan_tier,
+    o.tenant_id, o.id, o.queues, o.rate_limit, o.is_active, t.public_id, t.plan_tier, t.custom_limits,
     null::float8 as expires_in_seconds, false as use_is_due
 from opened as o
 inner join millstream.tenants as t on t.id = o.tenant_id;
