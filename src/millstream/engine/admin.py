@@ -33,10 +33,9 @@ class Admin:
             tenant = await tenants.find_tenant(session, organization_id)
             if tenant is None:
                 raise NotFound
-            counted = await admin.get_tenant_usage(session, tenant.id, self._context.now())
-        return TenantDetails(
-            tenant=tenant, usage=counted.usage, api_keys=counted.api_keys, total_jobs=counted.total_jobs
-        )
+            usage = await quotas.count_usage(session, tenant.id, active_max=None, now=self._context.now())
+            totals = await admin.get_tenant_totals(session, tenant.id)
+        return TenantDetails(tenant=tenant, usage=usage, api_keys=totals.api_keys, total_jobs=totals.jobs)
 
     async def update(self, organization_id: str, change: TenantChange) -> Tenant:
         """Change a tenant, its plan and limits included. Raises NotFound. Contract: spooled-tenancy 6.5."""

@@ -19,7 +19,7 @@ from millstream.store.queries import load
 
 _QUERIES = load("admin")
 _LIST = _QUERIES["list_all_tenants"].taking("now", "plan_tier", "search", "ordering", "limit", "offset")
-_USAGE = _QUERIES["get_tenant_usage"].taking("now", "tenant_id")
+_TOTALS = _QUERIES["get_tenant_totals"].taking("tenant_id")
 _DELETE_SOFTLY = _QUERIES["delete_tenant_softly"].taking("now", "public_id")
 _CREATE_KEY = _QUERIES["create_admin_key"].taking(
     "now", "public_id", "id", "name", "key_prefix", "digest", "hash", "queues", "rate_limit", "expires_at"
@@ -36,20 +36,19 @@ async def list_all_tenants(session: Session, wanted: TenantFilter, now: datetime
     return TenantPage(listed, int(rows[0]["total"]) if rows else 0)
 
 
-class CountedUsage(Struct, frozen=True):
-    """What a tenant uses, its keys of any kind, and all jobs that it ever created."""
+class TenantTotals(Struct, frozen=True):
+    """A tenant's keys of any kind, and all jobs that it ever created."""
 
-    usage: UsageCounts
     api_keys: int
-    total_jobs: int
+    jobs: int
 
 
-async def get_tenant_usage(session: Session, tenant_id: int, now: datetime | None) -> CountedUsage:
-    """Return what a tenant uses; an unknown one uses nothing."""
-    row = await session.one(_USAGE, now, tenant_id)
+async def get_tenant_totals(session: Session, tenant_id: int) -> TenantTotals:
+    """Return the totals of a tenant; an unknown one has none."""
+    row = await session.one(_TOTALS, tenant_id)
     if row is None:
         raise LookupError(tenant_id)
-    return CountedUsage(_usage(row), row["all_api_keys"], row["total_jobs"])
+    return TenantTotals(row["api_keys"], row["jobs"])
 
 
 async def delete_tenant_softly(session: Session, public_id: str, now: datetime | None) -> int | None:

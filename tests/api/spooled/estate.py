@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import asyncpg
 import httpx2
 
+from tests.api.spooled.administrator import Administrator
 from tests.api.spooled.webhook_sender import Sender
-from tests.api.spooled.wire import Api, LiveTenant, answered
+from tests.api.spooled.wire import Api, JsonObject, LiveTenant, answered, eventually
 from tests.conftest import LiveServer, create_live_tenant
+from tests.receiver import Receiver
 
 # What a row says of its own use, not of its owner's: it is written a while after the use.
 _UNSTEADY = ("last_used_at",)
@@ -31,14 +33,25 @@ class Estate:
     """The job that runs, as its worker claimed it."""
     jobs: tuple[str, ...]
     """A job that waits, one that runs, a dead letter, a completed one."""
+    slug: str
+    email: str
+    key_ids: tuple[str, ...]
+    """The key that everything here was made with, and one of a queue."""
+    refresh_token: str
+    webhook_id: str
+    delivery_id: str
+    """What told the receiver of the job that waits."""
+    receiver: Receiver
     secrets: frozenset[str]
 
     @classmethod
-    def build(cls, http: httpx2.Client, server: LiveServer) -> Estate:
+    def build(cls, http: httpx2.Client, server: LiveServer, receiver: Receiver) -> Estate:
+        """Make an organization that has told `receiver` of a job."""
         tenant = create_live_tenant(server)
         api = Api(http, tenant.url, tenant.api_key)
         mark = f"owned-{uuid.uuid4().hex[:12]}"
         queue, worker = f"{mark}-queue", f"{mark}-worker"
+        organization = _describe(api, Administrator(http, server.url, server.admin_key), tenant, mark)
         answered(api.put(f"/queues/{queue}/config", {"max_retries": 7, "settings": {"of": mark}}))
         registered = {"queue_name": queue, "hostname": f"{mark}.example", "worker_id": worker}
         answered(api.post("/workers/register", {**registered, "metadata": {"of": mark}}), 201)
@@ -49,9 +62,15 @@ class Estate:
         api.fail(api.claim_one(queue, worker), worker, error=f"failed: {mark}")
         api.enqueue(queue, payload, idempotency_key=f"{mark}-key")
         [running] = api.claim(queue, worker, lease_duration_secs=3600)
-        waiting = api.enqueue(queue, payload, priority=3)
         event = {"queue_name": f"{mark}-hooks", "event_type": mark, "payload": payload}
         received = answered(Sender(http, tenant).custom(event))
+        made = answered(api.post("/api-keys", {"name": f"{mark} key", "queues": [queue]}), 201)
+        keys = tuple(row["id"] for row in answered(api.get("/api-keys")))
+        tokens = log_in(api)
+        receiver.answer = mark.encode()
+        webhook = _subscribe(api, receiver.url, mark)
+        waiting = api.enqueue(queue, payload, priority=3)
+        delivery = _delivered(api, webhook)
         jobs = (waiting, running["id"], dead, completed)
         return cls(
             tenant=tenant,
@@ -60,9 +79,18 @@ class Estate:
             worker_id=worker,
             running={"id": running["id"], "lease_id": running["lease_id"]},
             jobs=jobs,
+            slug=organization["slug"],
+            email=organization["billing_email"],
+            key_ids=keys,
+            refresh_token=tokens["refresh_token"],
+            webhook_id=webhook,
+            delivery_id=delivery,
+            receiver=receiver,
             secrets=frozenset(
                 {mark, *jobs, received["job_id"], running["lease_id"], tenant.organization_id}
-                | {tenant.api_key, tenant.webhook_token}
+                | {organization["slug"], *keys, webhook, delivery, receiver.url}
+                | {tenant.api_key, tenant.webhook_token, made["key"]}
+                | {tokens["access_token"], tokens["refresh_token"]}
             ),
         )
 
@@ -98,6 +126,39 @@ class Estate:
         )
         found["totals"] = sorted(row[0] for row in totals)
         return found
+
+    async def state(self, connection: asyncpg.Connection) -> dict[str, list[str]]:
+        """Return all that others must not change: the rows, and what the receiver was told."""
+        return {**await self.rows(connection), "told": self.receiver.events()}
+
+
+def log_in(api: Api) -> JsonObject:
+    """Return fresh tokens of the caller's."""
+    return answered(api.post("/auth/login", {"api_key": api.api_key}))
+
+
+def _describe(api: Api, admin: Administrator, tenant: LiveTenant, mark: str) -> JsonObject:
+    path = f"/organizations/{tenant.organization_id}"
+    noted = {"stripe_customer_id": f"cus_{mark}", "stripe_subscription_id": f"sub_{mark}"}
+    answered(admin.patch(path, noted))
+    chosen = {"name": f"{mark} Ltd", "billing_email": f"{mark}@example.com", "description": mark}
+    return answered(api.put(path, {**chosen, "settings": {"of": mark}}))
+
+
+def _subscribe(api: Api, url: str, mark: str) -> str:
+    body = {"name": f"{mark} hook", "url": url, "events": ["job.created"], "secret": f"{mark} secret"}
+    return answered(api.post("/outgoing-webhooks", body), 201)["id"]
+
+
+def _delivered(api: Api, webhook: str) -> str:
+    """Return the webhook's one delivery, once nothing is left to be done for it."""
+    [delivery] = eventually(
+        lambda: answered(api.get(f"/outgoing-webhooks/{webhook}/deliveries")),
+        lambda rows: [row["status"] for row in rows] == ["success"],
+        seconds=30,
+    )
+    assert delivery["status"] == "success", delivery
+    return delivery["id"]
 
 
 def _steady(row: str) -> str:

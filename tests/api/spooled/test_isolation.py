@@ -1,18 +1,19 @@
 """Every route that is served, called with another organization's credential. Contract: spooled-tenancy 19.3.
 
 The walk goes over the endpoints as they are registered, so that none can be forgotten. A route with a parameter,
-field or kind of access that the tables below do not know fails until they do.
+field or kind of access that the tables of `walk_tables` do not know fails until they do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import asyncpg
 import httpx2
+import jwt
 import msgspec
 import pytest
 from msgspec import NODEFAULT, Struct
@@ -21,12 +22,25 @@ from millstream.api.http.endpoint import Auth, Endpoint
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.rest import spooled_endpoints
 from millstream.engine.engine import Engine
-from tests.api.spooled.estate import Estate
+from tests.api.spooled.administrator import Administrator
+from tests.api.spooled.estate import Estate, log_in
+from tests.api.spooled.walk_tables import (
+    FIELDS,
+    MAIL_ROUTES,
+    OBJECTS,
+    OWN_CREDENTIALS,
+    OWN_PARENTS,
+    STATUS_BY_ACCESS,
+    STATUSES,
+    TOKEN_ROUTES,
+)
 from tests.api.spooled.wire import UNKNOWN_ID, Api, LiveTenant, answered
 from tests.conftest import LiveServer
+from tests.receiver import listening
 
 PREFIX = "/api/v1"
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
 class Declared:
@@ -41,71 +55,7 @@ ENDPOINTS = [
     for endpoint in spooled_endpoints(cast("Engine", Declared()), HttpSettings())
     if endpoint.path != f"{PREFIX}/openapi.json"
 ]
-
-# What stands in the place of a path's parameter: the owner's objects, one call for each. The key is the path up to
-# the parameter and the parameter itself; `same` says that each organization has an object of that name of its own.
-Kind = Literal["object", "same"]
-OBJECTS: dict[str, tuple[Kind, Callable[[Estate], tuple[str, ...]]]] = {
-    "/jobs/{job_id}": ("object", lambda owner: owner.jobs),
-    "/workers/{worker_id}": ("object", lambda owner: (owner.worker_id,)),
-    "/queues/{name}": ("same", lambda owner: (owner.queue,)),
-    "/webhooks/{organization_id}": ("object", lambda owner: (owner.tenant.organization_id,)),
-}
-
-# What fields of bodies and queries say, wherever they stand: the owner's again, where there is such a thing.
-FIELDS: dict[str, Callable[[Estate], object]] = {
-    "confirm": lambda _: True,
-    "current_jobs": lambda _: 1,
-    "data": lambda _: {"object": {}},
-    "default_timeout": lambda _: 60,
-    "error": lambda _: "e",
-    "hostname": lambda _: "h",
-    "id": lambda owner: owner.running["id"],
-    "ids": lambda owner: ",".join(owner.jobs),
-    "items": lambda owner: [
-        {"action": action, "job_id": job, "lease_id": owner.running["lease_id"], "error": "e"}
-        for job in owner.jobs
-        for action in ("complete", "fail")
-    ],
-    "job_id": lambda owner: owner.running["id"],
-    "job_ids": lambda owner: list(owner.jobs),
-    "jobs": lambda _: [{"payload": 1}],
-    "lease_id": lambda owner: owner.running["lease_id"],
-    "created": lambda _: 1,
-    "name": lambda _: "A walker",
-    "parent_job_id": lambda owner: owner.jobs[0],
-    "payload": lambda _: {},
-    "priority": lambda _: 9,
-    "q": lambda owner: owner.mark,
-    "queue_name": lambda owner: owner.queue,
-    "slug": lambda owner: f"walker-{owner.mark}",
-    "tag": lambda owner: owner.mark,
-    "type": lambda _: "t",
-    "worker_id": lambda owner: owner.worker_id,
-}
-
-# Without a word here: a foreign object is 404, what names no object succeeds.
-STATUSES: dict[str, set[int]] = {
-    # The parent is another organization's: nothing is linked (C17).
-    "POST /jobs": {400},
-    # Unknown and foreign are one answer (ruling R4).
-    "POST /jobs/{job_id}/retry": {409},
-    # Ids of workers are unique over all organizations (ruling R8).
-    "POST /workers/register": {409},
-    # The caller's own queue of that name, which may not be there (C7).
-    "GET /queues/{name}": {404},
-    "DELETE /queues/{name}": {404},
-    "POST /queues/{name}/resume": {200, 404},
-    "GET /queues/{name}/stats": {200},
-}
-# Who may call, where an API key is not what opens the door: a foreign key does not either.
-STATUS_BY_ACCESS: dict[Auth, set[int] | None] = {
-    Auth.BEARER: None,
-    Auth.OPEN: None,
-    Auth.REGISTRATION: None,
-    # The caller's own webhook token opens its own organization only.
-    Auth.WEBHOOK: {401},
-}
+GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint.auth in {Auth.BEARER, Auth.ADMIN}]
 
 
 class Call(NamedTuple):
@@ -138,13 +88,19 @@ def unknown_of(endpoint: Endpoint) -> list[str]:
         for key in parameters_of(endpoint)
         if key not in OBJECTS
     ]
+    unknown += [
+        f"parameter {key}: say in OWN_PARENTS how a caller gets one of its own"
+        for key in parameters_of(endpoint)[:-1]
+        if key not in OWN_PARENTS
+    ]
     if endpoint.auth not in STATUS_BY_ACCESS:
         unknown.append(f"access {endpoint.auth}: say in STATUS_BY_ACCESS how a foreign API key is answered")
     required = [parameter.name for parameter in endpoint.query if parameter.required]
+    known = {*FIELDS, *OWN_CREDENTIALS.get(key_of(endpoint), ())}
     unknown += [
         f"field {name}: say in FIELDS what the owner's would be"
         for name in [*required, *_required_fields(endpoint)]
-        if name not in FIELDS
+        if name not in known
     ]
     return unknown
 
@@ -191,9 +147,25 @@ def statuses_of(endpoint: Endpoint) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def owner(http: httpx2.Client, server: LiveServer) -> Estate:
+def owner(http: httpx2.Client, server: LiveServer) -> Iterator[Estate]:
     """The organization whose objects are asked for."""
-    return Estate.build(http, server)
+    with listening() as receiver:
+        yield Estate.build(http, server, receiver)
+
+
+@pytest.fixture
+def intruder(http: httpx2.Client, tenant: LiveTenant, endpoint: Endpoint) -> Iterator[Api]:
+    """Another organization, with the credential of its own that the endpoint takes."""
+    api = Api(http, tenant.url, tenant.api_key)
+    if key_of(endpoint) in TOKEN_ROUTES:
+        yield Api(http, tenant.url, log_in(api)["access_token"])
+    elif endpoint.auth is Auth.ADMIN:
+        # From an address of its own: after too many wrong admin keys the others of that address have to wait.
+        address = f"127.0.1.{ENDPOINTS.index(endpoint) + 1}"
+        with httpx2.Client(transport=httpx2.HTTPTransport(local_address=address)) as elsewhere:
+            yield Api(elsewhere, tenant.url, tenant.api_key)
+    else:
+        yield api
 
 
 @pytest.fixture
@@ -207,6 +179,8 @@ def send(api: Api, endpoint: Endpoint, call: Call, caller: LiveTenant, owner: Es
     """Call as `caller`, who says to be the owner wherever that can be said (C13)."""
     claimed = owner.tenant.organization_id
     headers = {"X-Webhook-Token": caller.webhook_token, "X-Organization-ID": claimed}
+    if endpoint.auth is Auth.ADMIN and api.api_key is not None:
+        headers["X-Admin-Key"] = api.api_key
     body = None if call.body is None else {**call.body, "organization_id": claimed}
     query: dict[str, str | int] = {**call.query, "organization_id": claimed}
     return api.call(endpoint.method, call.path, body, headers=headers, params=query)
@@ -214,37 +188,45 @@ def send(api: Api, endpoint: Endpoint, call: Call, caller: LiveTenant, owner: Es
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=key_of)
 async def test_a_route_gives_nothing_of_another_organization(
-    http: httpx2.Client,
-    owner: Estate,
-    tenant: LiveTenant,
-    connection: asyncpg.Connection,
-    endpoint: Endpoint,
+    owner: Estate, tenant: LiveTenant, connection: asyncpg.Connection, intruder: Api, endpoint: Endpoint
 ) -> None:
     unknown = unknown_of(endpoint)
     assert not unknown, f"{key_of(endpoint)} is not known to the walk: {'; '.join(unknown)}"
-    intruder = Api(http, tenant.url, tenant.api_key)
-    before = await owner.rows(connection)
+    before = await owner.state(connection)
     keys = parameters_of(endpoint)
-    for objects in _fillings(owner, keys):
-        call = call_of(endpoint, owner, objects)
+    for objects in [*_fillings(owner, keys), *_fillings_of_own(owner, keys, intruder)]:
+        call = _with_credentials(endpoint, call_of(endpoint, owner, objects), intruder)
         _check(owner, call, send(intruder, endpoint, call, tenant, owner))
         if call.query and not any(parameter.required for parameter in endpoint.query):
             unfiltered = call._replace(query={})
             _check(owner, unfiltered, send(intruder, endpoint, unfiltered, tenant, owner))
-        if keys and OBJECTS[keys[-1]][0] == "object" and endpoint.auth is Auth.BEARER:
+        if keys and OBJECTS[keys[-1]][0] == "object" and endpoint.auth in {Auth.BEARER, Auth.ADMIN}:
             # An object that nobody has is refused alike.
             nobodys = call_of(endpoint, owner, (*objects[:-1], UNKNOWN_ID))
             answers = [send(intruder, endpoint, each, tenant, owner) for each in (call, nobodys)]
             assert len({(answer.status_code, answer.content) for answer in answers}) == 1
-    assert await owner.rows(connection) == before
+    assert await owner.state(connection) == before
+    if endpoint.tag == "auth":
+        # The owner is still signed in, whatever was said of its tokens.
+        answered(intruder.post("/auth/refresh", {"refresh_token": owner.refresh_token}))
+
+
+def _with_credentials(endpoint: Endpoint, call: Call, caller: Api) -> Call:
+    own = {name: make(caller) for name, make in OWN_CREDENTIALS.get(key_of(endpoint), {}).items()}
+    return call._replace(body={**(call.body or {}), **own}) if own else call
 
 
 def _check(owner: Estate, call: Call, response: httpx2.Response) -> None:
     assert response.status_code in call.statuses, f"{call.text}: {response.status_code} {response.text}"
     # A refusal repeats nothing, not even what was asked.
     asked = call.text if response.status_code < 400 else ""
-    told = owner.named_in(f"{response.text} {response.headers}", asked)
+    told = owner.named_in(f"{response.text} {response.headers} {_claims_in(response.text)}", asked)
     assert not told, f"{call.text}: {response.text}"
+
+
+def _claims_in(answer: str) -> list[object]:
+    """What the tokens of an answer say."""
+    return [jwt.decode(token, options={"verify_signature": False}) for token in _TOKEN.findall(answer)]
 
 
 def _fillings(owner: Estate, keys: list[str]) -> list[tuple[str, ...]]:
@@ -255,7 +237,15 @@ def _fillings(owner: Estate, keys: list[str]) -> list[tuple[str, ...]]:
     return [(*(objects[0] for objects in above), each) for each in last]
 
 
-@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if one.auth is Auth.BEARER], ids=key_of)
+def _fillings_of_own(owner: Estate, keys: list[str], caller: Api) -> list[tuple[str, ...]]:
+    """Each of the owner's objects for the last parameter, below objects of the caller's own (C4)."""
+    if len(keys) < 2:
+        return []
+    above = [OWN_PARENTS[key](caller) for key in keys[:-1]]
+    return [(*above, each) for each in OBJECTS[keys[-1]][1](owner)]
+
+
+@pytest.mark.parametrize("endpoint", GUARDED, ids=key_of)
 def test_a_route_gives_nothing_without_a_credential(
     anonymous: Api, owner: Estate, tenant: LiveTenant, endpoint: Endpoint
 ) -> None:
@@ -272,27 +262,56 @@ def test_the_walk_goes_over_all_that_is_served(api: Api) -> None:
         for path, operations in document["paths"].items()
         for method in operations
     }
-    assert {key_of(endpoint) for endpoint in ENDPOINTS} == served - {"GET /openapi.json"}
+    assert {key_of(endpoint) for endpoint in ENDPOINTS} - MAIL_ROUTES == served - {"GET /openapi.json"}
 
 
 def test_the_tables_name_nothing_that_is_gone() -> None:
     keys = {key for endpoint in ENDPOINTS for key in parameters_of(endpoint)}
     assert OBJECTS.keys() == keys
-    assert STATUSES.keys() <= {key_of(endpoint) for endpoint in ENDPOINTS}
+    assert OWN_PARENTS.keys() == {key for endpoint in ENDPOINTS for key in parameters_of(endpoint)[:-1]}
+    routes = {key_of(endpoint) for endpoint in ENDPOINTS}
+    assert {*STATUSES, *OWN_CREDENTIALS, *TOKEN_ROUTES, *MAIL_ROUTES} <= routes
+    names = {name for endpoint in ENDPOINTS for name in _names_of(endpoint)}
+    assert names >= FIELDS.keys()
 
 
-def test_the_owner_reaches_what_the_others_do_not(http: httpx2.Client, owner: Estate) -> None:
+def _names_of(endpoint: Endpoint) -> set[str]:
+    """All fields of a body and a query."""
+    kind = _body_type(endpoint)
+    fields = () if kind is None else msgspec.structs.fields(kind)
+    return {*(field.encode_name for field in fields), *(parameter.name for parameter in endpoint.query)}
+
+
+def test_the_owner_reaches_what_the_others_do_not(
+    http: httpx2.Client, owner: Estate, server: LiveServer
+) -> None:
     """Else nothing of the above would prove anything."""
     api = Api(http, owner.tenant.url, owner.tenant.api_key)
     reads = [endpoint for endpoint in ENDPOINTS if endpoint.method == "GET" and parameters_of(endpoint)]
     assert reads
     for endpoint in reads:
+        caller = Administrator(http, server.url, server.admin_key) if endpoint.auth is Auth.ADMIN else api
         for objects in _fillings(owner, parameters_of(endpoint)):
-            response = send(api, endpoint, call_of(endpoint, owner, objects), owner.tenant, owner)
+            call = call_of(endpoint, owner, objects)
+            if endpoint.auth is Auth.ADMIN:
+                call = call._replace(path=call.path.removeprefix("/admin"))
+            response = send(caller, endpoint, call, owner.tenant, owner)
             assert response.status_code == 200, f"{key_of(endpoint)}: {response.text}"
     # What the walk looks for in answers does stand in them.
-    assert owner.named_in(api.get(f"/jobs/{owner.jobs[0]}").text, "") >= {owner.mark, owner.jobs[0]}
-    assert owner.named_in(api.get("/webhooks/deliveries").text, "") >= {owner.mark}
+    for path, told in {
+        f"/jobs/{owner.jobs[0]}": {owner.mark, owner.jobs[0]},
+        "/webhooks/deliveries": {owner.mark},
+        "/organizations": {owner.mark, owner.slug, owner.tenant.organization_id},
+        "/organizations/webhook-token": {owner.tenant.webhook_token},
+        f"/organizations/{owner.tenant.organization_id}/members": {owner.mark, *owner.key_ids},
+        "/billing/status": {owner.mark},
+        "/api-keys": {owner.mark, *owner.key_ids},
+        "/outgoing-webhooks": {owner.mark, owner.webhook_id, owner.receiver.url},
+        f"/outgoing-webhooks/{owner.webhook_id}/deliveries": {owner.mark, owner.delivery_id},
+    }.items():
+        assert owner.named_in(api.get(path).text, "") >= told, path
+    tokens = log_in(api)
+    assert owner.named_in(f"{_claims_in(str(tokens))}", "") >= {owner.tenant.organization_id}
 
 
 def test_a_route_that_the_walk_does_not_know_is_named() -> None:

@@ -59,35 +59,10 @@ left join lateral (
 ) as u on true
 order by p.place;
 
--- name: get_tenant_usage :one
--- Counts what one tenant uses, its keys and all jobs that it ever created.
+-- name: get_tenant_totals :one
+-- Counts a tenant's keys, revoked ones included, and all jobs that it ever created.
 select
-    (
-        coalesce((
-            select sum(k.amount) from millstream.counters as k
-            where
-                k.tenant_id = :tenant_id::int
-                and k.kind = 1
-                and k.subject in ('', 'reset')
-                and k.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where
-                d.tenant_id = :tenant_id::int
-                and d.kind = 1
-                and d.subject in ('', 'reset')
-                and d.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0)
-    )::bigint as jobs_today,
-    (select count(*) from millstream.jobs as j where j.tenant_id = :tenant_id::int) as active_jobs,
-    (select count(*) from millstream.queues as q where q.tenant_id = :tenant_id::int) as queues,
-    (
-        select count(*) from millstream.workers as w where w.tenant_id = :tenant_id::int and w.status < 3
-    ) as workers,
-    (
-        select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session
-    ) as api_keys,
-    (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and not k.is_session) as all_api_keys,
+    (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and not k.is_session) as api_keys,
     (
         coalesce((
             select sum(k.amount) from millstream.counters as k
@@ -96,7 +71,7 @@ select
             select sum(d.amount) from millstream.counter_deltas as d
             where d.tenant_id = :tenant_id::int and d.kind = 1 and d.subject = ''
         ), 0)
-    )::bigint as total_jobs;
+    )::bigint as jobs;
 
 -- name: delete_tenant_softly :one
 -- Marks a tenant as deleted, which ends its credentials and keeps its rows.

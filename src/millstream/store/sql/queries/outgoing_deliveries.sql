@@ -131,6 +131,8 @@ visited as materialized (
 due as materialized (
     select d.*
     from visited as v
+    -- Nothing is sent for a tenant that is switched off or deleted.
+    inner join millstream.tenants as t on t.id = v.tenant_id and t.is_active and t.deleted_at is null
     left join unnest(:busy_tenant_ids::int[], :busy_receivers::uuid[], :receiver_rooms::int[])
     as b (tenant_id, receiver, room) on b.tenant_id = v.tenant_id and b.receiver = v.receiver
     cross join lateral (

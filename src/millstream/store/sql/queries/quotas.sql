@@ -82,7 +82,10 @@ select
         select count(*)
         from millstream.api_keys as k
         where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session
-    ) as api_keys;
+    ) as api_keys,
+    (
+        select count(*) from millstream.outgoing_webhooks as w where w.tenant_id = :tenant_id::int and w.enabled
+    ) as webhooks;
 
 -- name: count_queues :one
 -- Counts a tenant's configured queues.
