@@ -14,7 +14,7 @@ from spooled.errors import QuotaExceededError
 from tests.cli.server_process import ServerProcess
 from tests.clients.spooled.flavour import awaitable
 from tests.conftest import LiveTenant
-from tests.limits.servers import make_tenant, running
+from tests.rate_limits.servers import make_tenant, running
 
 Open = Callable[..., AbstractAsyncContextManager[AsyncSpooledClient]]
 

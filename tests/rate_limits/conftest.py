@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.server_process import ServerProcess
-from tests.limits.servers import running
+from tests.rate_limits.servers import running
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from millstream.observe import metrics
 from millstream.store.shared_buckets import SharedBuckets
 from tests.cli.deadline import wait_until
 from tests.cli.server_process import ServerProcess
-from tests.limits.redis_server import PASSWORD, RedisServer, running_redis
-from tests.limits.servers import LIMITED, calling, is_limited, make_tenant, rate, running
+from tests.rate_limits.redis_server import PASSWORD, RedisServer, running_redis
+from tests.rate_limits.servers import LIMITED, calling, is_limited, make_tenant, rate, running
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from tests.cli.server_process import ServerProcess
-from tests.limits.keys import add_key
-from tests.limits.servers import ADDRESS_BURST, calling, is_limited, make_tenant, rate
+from tests.rate_limits.keys import add_key
+from tests.rate_limits.servers import ADDRESS_BURST, calling, is_limited, make_tenant, rate
 
 FREE_BURST = 10
 NAMES = ("limit", "remaining", "reset", "scope")

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.cli.server_process import ServerProcess
-from tests.limits.servers import LIMITED, calling, is_limited, make_tenant, rate, running
+from tests.rate_limits.servers import LIMITED, calling, is_limited, make_tenant, rate, running
 
 FALLBACK = 10
 PASSWORD = "hunter2-of-nobody"
