@@ -16,6 +16,9 @@ from millstream.observe.logging import configure_logging, get_logger, log_ids
 def untouched_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    for name in ("uvicorn.error", "uvicorn.access"):
+        # A server that ran in this process before has set its own.
+        logging.getLogger(name).setLevel(logging.NOTSET)
     yield
     configure_logging(LogConfig(), stream=io.StringIO())
     root.handlers[:] = handlers
