@@ -71,7 +71,9 @@ def test_every_operation_answers_as_documented(
 
 
 def _takes_something(operation: APIOperation) -> bool:
-    return bool(operation.query or operation.path_parameters or operation.body)
+    # Any text is a slug that may be asked about.
+    paths = [parameter for parameter in operation.path_parameters if parameter.name != "slug"]
+    return bool(operation.query or paths or operation.body)
 
 
 def _fuzz(

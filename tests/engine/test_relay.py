@@ -175,7 +175,8 @@ async def test_a_job_that_became_due_wakes_claims_in_other_processes(
     claim = claim_and_wait(fellows.there)
     await is_waited_for(fellows.here)
     clock.advance(60)
-    assert (await fellows.here.engine.claiming.promote())[0] == 1
+    # The waiting claim may have looked for itself just now, which promotes too.
+    await fellows.here.engine.claiming.promote()
     assert await claim == [job_id]
 
 
