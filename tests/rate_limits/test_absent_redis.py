@@ -41,6 +41,13 @@ def test_each_address_is_admitted_ten_times_a_minute(lonely: ServerProcess) -> N
         assert is_limited(answers[-1])
 
 
+def test_a_revoked_key_is_refused_at_once_all_the_same(lonely: ServerProcess) -> None:
+    with calling(lonely.url, make_tenant(lonely).api_key) as client:
+        [key] = client.get("/api-keys").json()
+        assert client.delete(f"/api-keys/{key['id']}").status_code == 204
+        assert client.get("/jobs/stats").status_code == 401
+
+
 def test_health_says_that_the_cache_is_away_and_all_else_is_well(lonely: ServerProcess) -> None:
     body = httpx2.get(f"{lonely.url}/health").json()
     assert (body["status"], body["database"], body["cache"]) == ("healthy", True, False)
