@@ -57,7 +57,8 @@ async def test_creating_looks_up_queues_and_keys_only(filled: Database) -> None:
     assert plan.indexes_of("jobs_done") == set()
     assert plan.indexes_of("queues") == {"queues_pkey"}
     assert plan.indexes_of("idempotency_keys") <= {"idempotency_keys_pkey"}
-    assert plan.rows_of("idempotency_keys") < 3
+    # One a look-up at most: before 18 PostgreSQL rounds the average.
+    assert plan.rows_of("idempotency_keys") <= 3
 
 
 def wanted(count: int, queue: str = "q1") -> dict[str, str]:
@@ -290,7 +291,8 @@ async def test_known_keys_are_looked_up_one_by_one(filled: Database) -> None:
         filled, "find_known_keys", tenant_ids=array([1, 2, 3], "int"), keys="array['k5', 'k6', 'none']"
     )
     assert plan.indexes_of("idempotency_keys") == {"idempotency_keys_pkey"}
-    assert plan.rows_of("idempotency_keys") < 3
+    # One a look-up at most: before 18 PostgreSQL rounds the average.
+    assert plan.rows_of("idempotency_keys") <= 3
 
 
 async def test_usage_is_counted_from_the_keys_of_the_tenant(filled: Database) -> None:
@@ -337,8 +339,7 @@ async def test_an_api_key_is_found_by_its_digest(filled: Database) -> None:
         use_noted_seconds="300",
     )
     assert plan.indexes_of("api_keys") == {"api_keys_digest_unique"}
-    # An average over the three look-ups, rounded.
-    assert round(plan.rows_of("api_keys")) == 2
+    assert 2 <= round(plan.rows_of("api_keys")) <= 3
 
 
 async def test_the_key_of_a_token_is_found_by_its_tenant_and_id(filled: Database) -> None:
