@@ -11,6 +11,9 @@ from tests.api.raw_connection import connect, exchange, read_answer
 from tests.api.spooled.endpoints import WITH_BODY, Endpoint, each
 from tests.api.spooled.wire import Api, LiveTenant, a_queue, answered, refused, refused_fields
 
+# Longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 SQL = [
     "'; DROP TABLE jobs; --",
     "1 OR 1=1",

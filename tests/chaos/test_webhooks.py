@@ -13,6 +13,9 @@ import pytest
 from tests.chaos.conftest import ChaosServer
 from tests.receiver import Receiver, listening
 
+# Longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., ChaosServer]
 
 

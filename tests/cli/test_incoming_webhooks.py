@@ -11,6 +11,9 @@ import pytest
 
 from tests.cli.server_process import ServerProcess, run_command
 
+# Longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 BODY = b'{"action":"opened"}'
 JWT_SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"
 HTTPS = {"X-Forwarded-Proto": "https"}

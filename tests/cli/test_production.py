@@ -12,6 +12,9 @@ import pytest
 from tests.api.raw_connection import read_answer
 from tests.cli.server_process import ServerProcess
 
+# Longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 ORIGIN = "https://app.example.com"
 TOKEN = "a token of the operator's Prometheus"
 SECURE = {"x-forwarded-proto": "https"}

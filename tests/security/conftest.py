@@ -54,3 +54,10 @@ def production() -> Iterator[ServerProcess]:
 def in_production(production: ServerProcess, http: httpx2.Client) -> Api:
     """A caller of the production server with its first key."""
     return Api(http, production.url, production.credentials["api_key"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what is in this directory run in `make ci`: it starts servers of its own."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name != "test_cases.py":
+            item.add_marker(pytest.mark.slow)

@@ -176,6 +176,7 @@ def test_the_free_plan_has_two_keys(free: Api) -> None:
     refused(free.put(f"/api-keys/{second['id']}", {"is_active": True}), 429, "QUOTA_EXCEEDED")
 
 
+@pytest.mark.slow
 def test_more_keys_than_share_a_prefix_each_act_for_themselves(own: Api) -> None:
     made = [answered(own.post("/api-keys", {"name": f"k{n}", "queues": [f"q{n}"]}), 201) for n in range(12)]
     assert len({one["key"][:8] for one in made}) == 1

@@ -38,6 +38,9 @@ from tests.api.spooled.wire import UNKNOWN_ID, Api, LiveTenant, answered
 from tests.conftest import LiveServer
 from tests.receiver import listening
 
+# Longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 PREFIX = "/api/v1"
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
