@@ -235,6 +235,11 @@ async def _make_template(embedded: EmbeddedServer) -> None:
         await installation.migrate(session, roles)
     async with installation.direct_session(embedded.dsn()) as session:
         await session.run(f"alter database {installation.EMBEDDED_DATABASE} rename to {TEMPLATE}")
+        # A database a test: copying them is most of the suite's time. What has to survive a crash is tested
+        # on servers of its own, as they are started for users.
+        await session.run("alter system set fsync = off")
+        await session.run("alter system set full_page_writes = off")
+        await session.run("select pg_reload_conf()")
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ from millstream.cli.bench.process_cpu import resident_bytes, tree_cpu_seconds
 from millstream.cli.bench.yardstick import measure_yardstick
 from millstream.embedded import EmbeddedServer
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 ANSWER = b'HTTP/1.1 200 OK\r\ncontent-length: 39\r\n\r\n{"success_count":100,"failure_count":0}'
 
 
@@ -113,7 +116,7 @@ async def test_the_postmaster_is_found_and_its_backends_cpu_is_counted(postgres:
     before = tree_cpu_seconds(pid)
     # The backend has ended by the time of the second reading: what it used is in its parent's account.
     await postgres.query(
-        "select count(sha256(number::text::bytea)) from generate_series(1, 500000) as number"
+        "select count(sha256(number::text::bytea)) from generate_series(1, 2000000) as number"
     )
     after = tree_cpu_seconds(pid)
     assert before is not None

@@ -9,6 +9,9 @@ import pytest
 from millstream.embedded.postmaster import find_postmaster
 from tests.cli.server_process import ServerProcess, run_command
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 
 def test_the_url_of_a_running_database_can_be_connected_to(server: ServerProcess) -> None:
     done = run_command("db", "url", "--data-dir", str(server.data_dir))

@@ -5,7 +5,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.cli.server_process import ServerProcess, run_command
+
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
 
 
 def _examine(data_dir: Path, environment: Mapping[str, str] | None = None) -> tuple[int, dict[str, dict]]:

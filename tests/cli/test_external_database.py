@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.server_process import ServerProcess, run_command
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., ServerProcess]
 
 

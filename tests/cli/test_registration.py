@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.server_process import ServerProcess
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 ADMIN_KEY = "an admin key of the operator"
 
 Start = Callable[..., ServerProcess]

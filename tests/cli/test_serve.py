@@ -14,6 +14,9 @@ import pytest
 from tests.cli.deadline import wait_until
 from tests.cli.server_process import ServerProcess, is_alive, run_command
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., ServerProcess]
 
 

@@ -22,6 +22,9 @@ from tests.client_sdk.conftest import LiveServer
 from tests.client_sdk.line import Line
 from tests.client_sdk.observation import eventually
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 
 async def test_every_job_of_a_queue_runs_exactly_once(client: AsyncClient) -> None:
     stored = await client.jobs.enqueue_many("q", [NewJob({"n": n}) for n in range(1000)])

@@ -13,6 +13,9 @@ from tests.embedded.database import read, read_numbers, read_value, write_number
 from tests.embedded.files import make_directory, mode_of
 from tests.embedded.holders import Holder
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 Open = Callable[[], Awaitable[EmbeddedServer]]
 Hold = Callable[..., Awaitable[Holder]]
 

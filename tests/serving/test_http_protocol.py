@@ -15,6 +15,9 @@ from millstream.serving.http import HttpListener
 from millstream.serving.http_protocol import HEAD_SECONDS_MAX, WHOLE_ANSWER
 from millstream.serving.sockets import bind, port_of
 
+# Servers of its own, started again and again: longer than the quick suite has time for.
+pytestmark = pytest.mark.slow
+
 # The listener keeps idle connections for longer than it waits for a head, and for less than this.
 IDLE_SECONDS = 200.0
 MANY_BYTES = 64 * 1024
