@@ -67,6 +67,14 @@ def test_writes_count_like_reads_and_a_refused_one_does_nothing(free: httpx2.Cli
     assert len(listed.json()) == made
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-admin-key": "wrong"}], ids=["no key", "a wrong key"])
+def test_the_admin_key_is_asked_for_where_requests_are_counted(
+    stranger: httpx2.Client, headers: dict[str, str]
+) -> None:
+    for path in ("/admin/stats", "/admin/organizations", "/admin/plans"):
+        assert stranger.get(path, headers=headers).status_code == 401
+
+
 def test_what_is_left_comes_back_with_time(free: httpx2.Client) -> None:
     burst(free)
     deadline = time.monotonic() + 20

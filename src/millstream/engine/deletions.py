@@ -59,7 +59,8 @@ class Deleting:
         found = False
         after: UUID | None = _LOWEST_ID
         while after is not None:
-            async with self._context.database.tenant(tenant_id) as session:
+            # Not the tenant's own session: what webhooks are to be told is noted in it.
+            async with self._context.database.transaction() as session:
                 page = await deletions.list_queue_jobs(
                     session, tenant_id, name, after=after, until=until, limit=limits.DELETED_ROWS_MAX
                 )
@@ -121,6 +122,7 @@ class Deleting:
                 error="parent job was deleted",
                 now=self._context.now(),
             )
+            await self._context.outbox.note_cancelled(session, cancelled)
         await deletions.delete_jobs(session, tenant_id, ids)
         return cancelled
 

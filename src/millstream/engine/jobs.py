@@ -98,7 +98,7 @@ class Jobs:
             cancelled = await jobs.cancel_jobs(
                 session, [(principal.tenant_id, job_id)], error=None, now=self._context.now()
             )
-            await self._note_cancelled(session, cancelled)
+            await self._context.outbox.note_cancelled(session, cancelled)
         self._tell_cancelled(cancelled)
         if not cancelled:
             job = await self.get(principal, job_id)
@@ -111,7 +111,7 @@ class Jobs:
             cancelled = await jobs.cancel_jobs(
                 session, sorted(expired), error="job expired before it was claimed", now=self._context.now()
             )
-            await self._note_cancelled(session, cancelled)
+            await self._context.outbox.note_cancelled(session, cancelled)
         self._tell_cancelled(cancelled)
         return len(expired)
 
@@ -187,13 +187,6 @@ class Jobs:
         await self._claiming.close()
         await self._enqueuing.close()
         await self._settling.close()
-
-    async def _note_cancelled(self, session: Session, cancelled: Sequence[tuple[int, UUID, str]]) -> None:
-        notes = [
-            JobNote(tenant_id, job_id, WebhookEvent.JOB_CANCELLED, JobState.CANCELLED)
-            for tenant_id, job_id, _ in cancelled
-        ]
-        await self._context.outbox.note(session, notes)
 
     async def _note_revived(
         self, session: Session, principal: Principal, revived: Sequence[tuple[UUID, str]]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import msgspec
 
@@ -74,6 +75,16 @@ class Outbox:
         if notes and await self._wants(session, (note.tenant_id for note in notes), events):
             await self._note(session, notes)
             self.noted.set()
+
+    async def note_cancelled(self, session: Session, cancelled: Sequence[tuple[int, UUID, str]]) -> None:
+        """Note that the jobs (tenant, job, queue) were cancelled, as `note` does."""
+        await self.note(
+            session,
+            [
+                JobNote(tenant_id, job_id, WebhookEvent.JOB_CANCELLED, JobState.CANCELLED)
+                for tenant_id, job_id, _ in cancelled
+            ],
+        )
 
     async def note_event(
         self, session: Session, tenant_id: int, event: WebhookEvent, data: dict[str, object]
