@@ -48,7 +48,7 @@ PRUNED_TOKENS_MAX: Final = 5_000
 REMEMBERED_CREDENTIALS_MAX: Final = 10_000
 REFUSED_CREDENTIALS_MAX: Final = 4_096
 WAITING_LOOK_UPS_MAX: Final = 10_000
-THROTTLED_CALLERS_MAX: Final = 10_000
+THROTTLED_CALLERS_MAX: Final = 4_096
 
 # Incoming webhooks
 STORED_QUEUE_NAME_CHARS_MAX: Final = 255
@@ -150,11 +150,6 @@ BILLING_REFERENCE_CHARS_MAX: Final = 255
 TENANT_SEARCH_CHARS_MAX: Final = 100
 CUSTOM_LIMIT_MAX: Final = 2**31 - 1
 RETURN_URL_CHARS_MAX: Final = 2_048
-
-# Guesses of the admin key
-ADMIN_FAILURES_MAX: Final = 10
-ADMIN_FAILURE_SECONDS: Final = 60
-FAILING_ADDRESSES_MAX: Final = 10_000
 
 # Relay between processes
 # Queues or tenants that one process tells the others of before it drops hints.

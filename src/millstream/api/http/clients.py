@@ -6,13 +6,12 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from millstream.domain import limits
+from millstream.domain.address import network_of
 from millstream.domain.rate import Client
 
 Peer = tuple[str, int] | None
 """Address and port of the other end of a connection; None when it has none."""
 
-# What one household or machine is given: counting single addresses of it would be no limit.
-_IPV6_PREFIX_BITS = 64
 _REMEMBERED_ADDRESSES_MAX = 4_096
 
 
@@ -26,7 +25,7 @@ class ClientReader:
         """Return who sent a request with these headers."""
         address = self._address(peer, headers)
         if address is not None:
-            return Client(_group_of(address))
+            return Client(_client_of(address))
         # A local socket without a proxy that says for whom it asks. Agents are told apart, so that one of them
         # does not use up everybody's share.
         return Client(f"agent:{sha256(headers.get(b'user-agent', b'')).hexdigest()}", is_identified=False)
@@ -71,7 +70,5 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 
 
 @lru_cache(_REMEMBERED_ADDRESSES_MAX)
-def _group_of(address: IPv4Address | IPv6Address) -> str:
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(ip_network((int(address), _IPV6_PREFIX_BITS), strict=False))
+def _client_of(address: IPv4Address | IPv6Address) -> str:
+    return network_of(str(address))

@@ -255,7 +255,7 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
         principal = dialect.authenticator.known(headers)
         request.principal = principal or await dialect.authenticator.authenticate(headers)
     if endpoint.auth is Auth.ADMIN:
-        dialect.admin_access.check(headers.get(b"x-admin-key"), request.address)
+        await dialect.admin_access.check(headers.get(b"x-admin-key"), request.address)
     if endpoint.body is not None:
         body = await read_body(request.receive, dialect.body_bytes_max)
         if body:

@@ -85,7 +85,7 @@ class OrganizationEndpoints:
 
     async def create(self, request: Request) -> Response:
         """Create an organization and its first API key."""
-        self._registration.check(request)
+        await self._registration.check(request)
         body = _CREATE.read(request.body)
         name = body.name.strip()
         rules = Rules()

@@ -15,13 +15,15 @@ class Registration:
         self._mode = mode
         self._admin_access = admin_access
 
-    def check(self, request: Request) -> None:
+    async def check(self, request: Request) -> None:
         """Raise AccessDenied when this request may not create an organization, RateLimited after wrong keys."""
         match self._mode:
             case RegistrationMode.OPEN:
                 return
             case RegistrationMode.CLOSED:
-                if not self._admin_access.is_admin(request.headers.get(b"x-admin-key"), request.address):
+                if not await self._admin_access.is_admin(
+                    request.headers.get(b"x-admin-key"), request.address
+                ):
                     raise AccessDenied("Registration is closed: X-Admin-Key must be the server's admin key")
             case RegistrationMode.INVITE:
                 raise AccessDenied("Registration is by invitation, and there are no invitations")
