@@ -18,7 +18,8 @@ import pytest
 from msgspec import Struct
 
 from millstream.domain.clock import SteeredClock
-from millstream.domain.tenant import PLANS, Principal
+from millstream.domain.plan import PLANS
+from millstream.domain.tenant import Principal
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
 from millstream.engine.credentials import make_key

@@ -13,7 +13,7 @@ from millstream.background.roster import loops_of
 from millstream.domain import limits
 from millstream.domain.errors import NotFound
 from millstream.domain.job import ClaimRequest, JobEventKind, JobState, NewJob
-from millstream.domain.tenant import PLANS
+from millstream.domain.plan import PLANS
 from millstream.domain.worker import NewWorker, WorkerStatus
 from millstream.observe.signals import RecordedSignals
 from tests.conftest import make_principal

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.domain import limits
+from millstream.domain.plan import PLANS, plan_of
 from millstream.domain.slug import RESERVED_SLUGS, is_valid_slug
-from millstream.domain.tenant import PLANS, Principal, plan_of
+from millstream.domain.tenant import Principal
 
 
 def principal(queues: frozenset[str] | None) -> Principal:

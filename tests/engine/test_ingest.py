@@ -25,7 +25,8 @@ from millstream.domain.ingest import (
     Provider,
 )
 from millstream.domain.job import ClaimRequest, JobState, NewJob
-from millstream.domain.tenant import PLANS, Principal
+from millstream.domain.plan import PLANS
+from millstream.domain.tenant import Principal
 from millstream.engine.engine import Engine
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.ingest import Ingest, WebhookSecrets

@@ -12,7 +12,7 @@ from millstream.domain.errors import (
     QuotaExceeded,
 )
 from millstream.domain.job import NewJob
-from millstream.domain.tenant import PLANS
+from millstream.domain.plan import PLANS
 from millstream.domain.webhook import (
     DeliveryStatus,
     Webhook,

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from millstream.domain import limits
+from millstream.domain.plan import PLANS
 from millstream.domain.rate import Client, RateScope, Standing
-from millstream.domain.tenant import PLANS, Principal
+from millstream.domain.tenant import Principal
 from millstream.engine.rate_limits import AddressLimit, RateLimits
 
 

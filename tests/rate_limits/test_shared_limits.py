@@ -8,8 +8,9 @@ import httpx2
 import msgspec
 import pytest
 
+from millstream.domain.plan import PLANS
 from millstream.domain.rate import Client, RateScope
-from millstream.domain.tenant import PLANS, Principal
+from millstream.domain.tenant import Principal
 from millstream.engine.rate_limits import AddressLimit, RateLimits
 from millstream.observe import metrics
 from millstream.store.shared_buckets import SharedBuckets

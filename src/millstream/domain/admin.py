@@ -1,7 +1,6 @@
 """What an administrator sees of all tenants. Contract: spooled-tenancy 6."""
 
 from datetime import datetime
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -52,15 +51,6 @@ class TenantDetails(Struct, frozen=True, kw_only=True):
     total_jobs: int
 
 
-class NewAdminKey(Struct, frozen=True, kw_only=True):
-    """An API key that an administrator makes for a tenant. `rate_limit` is in requests a minute."""
-
-    name: str
-    queues: tuple[str, ...] = ("*",)
-    rate_limit: int | None = None
-    expires_at: datetime | None = None
-
-
 class PlatformStats(Struct, frozen=True, kw_only=True):
     """Counts over all tenants. "Seen" workers had a heartbeat in the last minute; days begin at midnight UTC."""
 
@@ -83,11 +73,3 @@ class PlatformStats(Struct, frozen=True, kw_only=True):
     queues: int
     api_keys: int
     uptime_seconds: int
-
-
-class StoredAdminKey(Struct, frozen=True, kw_only=True):
-    """What became of a key for a tenant: whether the tenant is known, whether the key was stored, and when."""
-
-    tenant_id: int
-    id: UUID
-    created_at: datetime | None

@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from millstream.domain.errors import QuotaExceeded
+
 LIMIT_MAX: Final = 2**31 - 1
 # Plans with limits of their own that a process keeps: one for each text that tenants have stored.
 _KEPT_PLANS_MAX = 10_000
@@ -36,6 +38,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     history_retention_days: int
     warning_percent: int
     upgrade_to: str | None
+
+    @property
+    def caps_jobs(self) -> bool:
+        """Whether it limits how many jobs may be created or be active."""
+        return self.max_jobs_per_day is not None or self.max_active_jobs is not None
+
+    def check_room(self, resource: str, current: int, adding: int) -> None:
+        """Raise QuotaExceeded unless `adding` fits beside the `current` ones of `resource` (`max_` and that is its limit)."""
+        limit: int | None = getattr(self, f"max_{resource}")
+        if limit is not None and current + adding > limit:
+            raise QuotaExceeded(resource, current=current, limit=limit, plan=self.tier)
 
 
 LIMIT_NAMES: Final = (

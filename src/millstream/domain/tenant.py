@@ -5,10 +5,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from millstream.domain.plan import PLANS, Plan, plan_of
-
-# Plans are found here too, where they have been before.
-__all__ = ["DELETED_TIER", "PLANS", "IssuedKey", "Plan", "Principal", "Tenant", "TenantChange", "plan_of"]
+from millstream.domain.plan import Plan
 
 DELETED_TIER = "deleted"
 

@@ -1,13 +1,13 @@
 """The administration of all tenants. Contract: spooled-tenancy 6."""
 
 import time
-from uuid import uuid4
 
-from millstream.domain.admin import NewAdminKey, PlatformStats, TenantDetails, TenantFilter, TenantPage
-from millstream.domain.errors import FieldProblem, InvalidField, NotFound
+from millstream.domain.admin import PlatformStats, TenantDetails, TenantFilter, TenantPage
+from millstream.domain.api_key import NewApiKey
+from millstream.domain.errors import NotFound
 from millstream.domain.tenant import IssuedKey, Tenant, TenantChange
+from millstream.engine.api_keys import ApiKeys
 from millstream.engine.context import Context
-from millstream.engine.credentials import make_key
 from millstream.engine.tenant_removal import TenantRemoval
 from millstream.store import admin, quotas, tenants
 
@@ -15,11 +15,10 @@ from millstream.store import admin, quotas, tenants
 class Admin:
     """What whoever has the admin key may do. Every change counts from its answer on, in every process."""
 
-    def __init__(self, context: Context, removal: TenantRemoval, *, pepper: bytes, live_keys: bool) -> None:
+    def __init__(self, context: Context, removal: TenantRemoval, api_keys: ApiKeys) -> None:
         self._context = context
         self._removal = removal
-        self._pepper = pepper
-        self._live_keys = live_keys
+        self._api_keys = api_keys
         self._started_at = time.monotonic()
 
     async def list(self, wanted: TenantFilter) -> TenantPage:
@@ -60,32 +59,16 @@ class Admin:
             raise NotFound
         await self._context.invalidations.tenant_changed(tenant_id)
 
-    async def create_key(self, organization_id: str, key: NewAdminKey) -> IssuedKey:
+    async def create_key(self, organization_id: str, new: NewApiKey) -> IssuedKey:
         """Make an API key for a tenant, past the cap of its plan. Contract: spooled-tenancy 6.4.
 
         Raises NotFound, InvalidField when the key would have expired already.
         """
         async with self._context.database.session() as session:
-            # Before the hash, which takes its time.
-            if await tenants.find_tenant(session, organization_id) is None:
-                raise NotFound
-        made = await make_key(self._pepper, live=self._live_keys)
-        async with self._context.database.transaction() as session:
-            stored = await admin.create_admin_key(
-                session,
-                organization_id,
-                key,
-                key_id=uuid4(),
-                prefix=made.prefix,
-                digest=made.digest,
-                hashed=made.hash,
-                now=self._context.now(),
-            )
-        if stored is None:
+            tenant = await tenants.find_tenant(session, organization_id)
+        if tenant is None:
             raise NotFound
-        if stored.created_at is None:
-            raise InvalidField([FieldProblem("expires_at", "must be in the future", "OUT_OF_RANGE")])
-        return IssuedKey(id=stored.id, secret=made.secret, name=key.name, created_at=stored.created_at)
+        return await self._api_keys.issue(tenant.id, new, None)
 
     async def reset_usage(self, organization_id: str) -> None:
         """Let a tenant's count of jobs created today begin anew. Raises NotFound. Contract: spooled-tenancy 6.7."""

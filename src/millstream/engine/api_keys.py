@@ -4,7 +4,8 @@ from uuid import UUID, uuid4
 
 from millstream.domain import limits
 from millstream.domain.api_key import ApiKey, ApiKeyChange, Member, NewApiKey
-from millstream.domain.errors import FieldProblem, InvalidField, NotFound, QuotaExceeded
+from millstream.domain.errors import FieldProblem, InternalError, InvalidField, NotFound
+from millstream.domain.plan import Plan
 from millstream.domain.tenant import IssuedKey, Principal
 from millstream.engine.context import Context, check_unrestricted
 from millstream.engine.credentials import make_key
@@ -54,20 +55,29 @@ class ApiKeys:
         Raises InvalidField for an end that has passed, QuotaExceeded for one active key too many.
         """
         check_unrestricted(principal)
-        keys_max = principal.plan.max_api_keys
-        if keys_max is not None:
-            # Looked at before the work of hashing, and again when it counts.
-            async with self._context.database.tenant(principal.tenant_id) as session:
-                active = await api_keys.count_api_keys(session, principal.tenant_id)
-            if active >= keys_max:
-                raise _quota(principal, active)
+        return await self.issue(principal.tenant_id, new, principal.plan)
+
+    async def issue(self, tenant_id: int, new: NewApiKey, plan: Plan | None) -> IssuedKey:
+        """Make a key for a tenant; without a `plan` none is one too many. Contract: spooled-tenancy 4.3, 6.4.
+
+        Raises InvalidField for an end that has passed, QuotaExceeded for one active key too many.
+        """
+        keys_max = None if plan is None else plan.max_api_keys
+        now = self._context.now()
+        # Looked at before the work of hashing, and again when it counts.
+        async with self._context.database.tenant(tenant_id) as session:
+            _check(await api_keys.preview_api_key(session, tenant_id, new, now), plan)
         made = await make_key(self._pepper, live=self._live_keys)
         minted = Minted(id=uuid4(), prefix=made.prefix, digest=made.digest, hash=made.hash)
-        creation = await self._create(principal, new, minted)
-        if not creation.ends_later:
-            raise InvalidField([FieldProblem("expires_at", "must be in the future", "OUT_OF_RANGE")])
+        async with self._context.database.tenant(tenant_id) as session:
+            if keys_max is not None:
+                await quotas.lock_tenant(session, tenant_id)
+            creation = await api_keys.create_api_key(
+                session, tenant_id, new, minted, keys_max=keys_max, now=now
+            )
+        _check(creation, plan)
         if creation.created_at is None:
-            raise _quota(principal, creation.active)
+            raise InternalError
         return IssuedKey(
             id=minted.id,
             secret=made.secret,
@@ -95,8 +105,8 @@ class ApiKeys:
                 now=self._context.now(),
             )
         if update.key is None:
-            if update.known and keys_max is not None:
-                raise _quota(principal, update.active)
+            if update.known:
+                principal.plan.check_room("api_keys", update.active, 1)
             raise NotFound
         await self._context.invalidations.tenant_changed(principal.tenant_id)
         return update.key
@@ -113,16 +123,9 @@ class ApiKeys:
             raise NotFound
         await self._context.invalidations.tenant_changed(principal.tenant_id)
 
-    async def _create(self, principal: Principal, new: NewApiKey, minted: Minted) -> Creation:
-        keys_max = principal.plan.max_api_keys
-        async with self._context.database.tenant(principal.tenant_id) as session:
-            if keys_max is not None:
-                await quotas.lock_tenant(session, principal.tenant_id)
-            return await api_keys.create_api_key(
-                session, principal.tenant_id, new, minted, keys_max=keys_max, now=self._context.now()
-            )
 
-
-def _quota(principal: Principal, active: int) -> QuotaExceeded:
-    limit = principal.plan.max_api_keys or 0
-    return QuotaExceeded("api_keys", current=active, limit=limit, plan=principal.plan.tier)
+def _check(creation: Creation, plan: Plan | None) -> None:
+    if not creation.ends_later:
+        raise InvalidField([FieldProblem("expires_at", "must be in the future", "OUT_OF_RANGE")])
+    if plan is not None:
+        plan.check_room("api_keys", creation.active, 1)

@@ -117,6 +117,15 @@ class CappedEnqueuing:
             raise outcome
         return outcome
 
+    async def check_room(self, session: Session, principal: Principal, rows: Sequence[CreateRow]) -> None:
+        """Raise QuotaExceeded unless the plan has room for those of `rows` that are new.
+
+        The tenant's row stays locked until the transaction of `session` ends, so that it remains so.
+        """
+        request = _Request(principal.plan, rows, asyncio.get_running_loop().create_future())
+        [admission] = await self._admit(session, [_Turn(principal.tenant_id, [request])])
+        admission.enforce()
+
     async def close(self) -> None:
         """Take no more requests, answer all that wait, then stop."""
         self._closing = True
@@ -274,8 +283,8 @@ class _Admission:
         if adding:
             plan = request.plan
             try:
-                check_room("jobs_per_day", self._today, adding, plan.max_jobs_per_day, plan)
-                check_room("active_jobs", self._active, adding, plan.max_active_jobs, plan)
+                plan.check_room("jobs_per_day", self._today, adding)
+                plan.check_room("active_jobs", self._active, adding)
             except QuotaExceeded as error:
                 self.refuse(error)
                 return
@@ -285,6 +294,12 @@ class _Admission:
 
     def refuse(self, error: MillstreamError) -> None:
         self._decisions.append(error)
+
+    def enforce(self) -> None:
+        """Raise what refused a request, if anything did."""
+        for decision in self._decisions:
+            if isinstance(decision, MillstreamError):
+                raise decision
 
     def answer(self, created: Sequence[Created]) -> _Answer:
         """Return the outcomes, given what became of `rows`."""
@@ -320,17 +335,6 @@ class _Admission:
                 return place, False
         self.rows.append(row)
         return len(self.rows) - 1, True
-
-
-def is_capped(plan: Plan) -> bool:
-    """Tell whether the plan limits how many jobs may be created or be active."""
-    return plan.max_jobs_per_day is not None or plan.max_active_jobs is not None
-
-
-def check_room(resource: str, current: int, adding: int, limit: int | None, plan: Plan) -> None:
-    """Raise QuotaExceeded unless `adding` fits beside `current`."""
-    if limit is not None and current + adding > limit:
-        raise QuotaExceeded(resource, current=current, limit=limit, plan=plan.tier)
 
 
 def _active_max(turn: _Turn) -> int | None:

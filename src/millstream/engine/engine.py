@@ -99,13 +99,13 @@ class Engine:
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.removal = TenantRemoval(context)
         self.tenants = Tenants(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
-        self.admin = Admin(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
+        self.api_keys = ApiKeys(context, pepper=pepper, live_keys=settings.live_keys)
+        self.admin = Admin(context, self.removal, self.api_keys)
         self.admin_access = AdminAccess(admin_digest)
         self.usage = Usage(context)
         signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
         throttle = LogInThrottle()
         self.credentials = Credentials(context, pepper=pepper, signer=signer)
-        self.api_keys = ApiKeys(context, pepper=pepper, live_keys=settings.live_keys)
         self.tokens = Tokens(context, self.credentials, signer, throttle)
         self.sign_ins = (
             None

@@ -21,10 +21,10 @@ from millstream.domain.tenant import Principal
 from millstream.domain.webhook import JobNote, WebhookEvent
 from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
-from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating, check_room, is_capped
+from millstream.engine.capped_enqueuing import ROW_BYTES, CappedEnqueuing, Creating
 from millstream.engine.context import Context, check_queue
 from millstream.engine.events import EventKind
-from millstream.store import batches, jobs, quotas
+from millstream.store import batches, jobs
 from millstream.store.database import Session
 from millstream.store.jobs import LABEL_JOB_TYPE, LABEL_QUEUE, Created, CreateRow, Label, ServerDefaults
 
@@ -94,7 +94,7 @@ class Enqueuing:
         if job.parent_job_id is not None:
             await self._check_parent(principal.tenant_id, job.parent_job_id)
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
-        if is_capped(principal.plan):
+        if principal.plan.caps_jobs:
             created = (await self._capped.create(principal, (row,)))[0]
         else:
             created = await self.batcher.submit_one(principal.tenant_id, row, len(job.payload) + ROW_BYTES)
@@ -130,7 +130,7 @@ class Enqueuing:
                 refused[place] = error
                 continue
             fitting.append(CreateRow(principal.tenant_id, self._context.ids.next(), job))
-        if is_capped(principal.plan):
+        if principal.plan.caps_jobs:
             created: Sequence[Created | MillstreamError] = await self._capped.create(principal, fitting)
         else:
             size = sum(len(row.job.payload) + ROW_BYTES for row in fitting)
@@ -263,8 +263,8 @@ class Enqueuing:
         firsts, places = _collapse(rows)
         labels = self._new_labels(firsts)
         async with self._context.database.transaction() as session:
-            if is_capped(principal.plan):
-                await self._check_room(session, principal, firsts)
+            if principal.plan.caps_jobs:
+                await self._capped.check_room(session, principal, firsts)
             created = await self._insert(session, firsts, labels, secrets.randbits(63))
             await self._note(session, firsts, created)
             if beside is not None:
@@ -274,26 +274,6 @@ class Enqueuing:
         self._announce(firsts, created, labels)
         await self._touch_hits(rows, answers)
         return answers
-
-    async def _check_room(self, session: Session, principal: Principal, firsts: Sequence[CreateRow]) -> None:
-        """Raise QuotaExceeded unless the plan has room; the tenant's row stays locked, so that it remains so."""
-        plan = principal.plan
-        await quotas.lock_tenant(session, principal.tenant_id)
-        keys = [row.job.idempotency_key for row in firsts if row.job.idempotency_key is not None]
-        tenant_id = principal.tenant_id
-        known = (
-            await quotas.find_known_keys(session, [(tenant_id, key) for key in keys])
-            if keys
-            else set[tuple[int, str]]()
-        )
-        adding = sum((tenant_id, row.job.idempotency_key) not in known for row in firsts)
-        if adding:
-            usages = await quotas.count_job_usage(
-                session, [(tenant_id, plan.max_active_jobs)], now=self._context.now()
-            )
-            usage = usages[tenant_id]
-            check_room("jobs_per_day", usage.today, adding, plan.max_jobs_per_day, plan)
-            check_room("active_jobs", usage.active, adding, plan.max_active_jobs, plan)
 
 
 def _notes_of(rows: Sequence[CreateRow], created: Sequence[Created]) -> list[JobNote]:

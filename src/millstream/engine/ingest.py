@@ -20,7 +20,8 @@ from millstream.domain.ingest import (
     may_be_public_id,
 )
 from millstream.domain.job import Enqueued, JobState, JobStatus
-from millstream.domain.tenant import Principal, plan_of
+from millstream.domain.plan import plan_of
+from millstream.domain.tenant import Principal
 from millstream.engine.context import Context
 from millstream.engine.enqueuing import Enqueuing
 from millstream.store import ingest, job_reads

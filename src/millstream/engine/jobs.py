@@ -18,7 +18,6 @@ from millstream.domain.job import (
 )
 from millstream.domain.tenant import Principal
 from millstream.domain.webhook import JobNote, WebhookEvent
-from millstream.engine.capped_enqueuing import check_room
 from millstream.engine.claims import Claiming
 from millstream.engine.context import Context, check_queue
 from millstream.engine.deletions import Deleting
@@ -164,7 +163,7 @@ class Jobs:
                 session, principal.tenant_id, chosen, restart=True, now=self._context.now()
             )
             if revived:
-                check_room("active_jobs", active, len(revived), plan.max_active_jobs, plan)
+                plan.check_room("active_jobs", active, len(revived))
                 await self._note_revived(session, principal, revived)
         self._tell_revived(principal, revived)
         return Revived([job_id for job_id, _ in revived], [])

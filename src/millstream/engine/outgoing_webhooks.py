@@ -27,7 +27,6 @@ from millstream.domain.webhook import (
     WebhookTrial,
 )
 from millstream.domain.webhook_url import place_of
-from millstream.engine.capped_enqueuing import check_room
 from millstream.engine.context import Context
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.store import outgoing_deliveries, outgoing_webhooks, quotas
@@ -167,7 +166,7 @@ class OutgoingWebhooks:
             await quotas.lock_tenant(session, principal.tenant_id)
         usage = await outgoing_webhooks.count_webhooks(session, principal.tenant_id)
         if enabling:
-            check_room("webhooks", usage.enabled, 1, plan.max_webhooks, plan)
+            plan.check_room("webhooks", usage.enabled, 1)
         if usage.total + adding > limits.WEBHOOKS_MAX:
             raise QuotaExceeded("webhooks", current=usage.total, limit=limits.WEBHOOKS_MAX, plan=plan.tier)
 

@@ -1,15 +1,12 @@
 """What an administrator reads and changes of any tenant."""
 
 from datetime import datetime
-from uuid import UUID
 
 from msgspec import Struct
 
 from millstream.domain.admin import (
     ListedTenant,
-    NewAdminKey,
     PlatformStats,
-    StoredAdminKey,
     TenantFilter,
     TenantPage,
 )
@@ -21,9 +18,6 @@ _QUERIES = load("admin")
 _LIST = _QUERIES["list_all_tenants"].taking("now", "plan_tier", "search", "ordering", "limit", "offset")
 _TOTALS = _QUERIES["get_tenant_totals"].taking("tenant_id")
 _DELETE_SOFTLY = _QUERIES["delete_tenant_softly"].taking("now", "public_id")
-_CREATE_KEY = _QUERIES["create_admin_key"].taking(
-    "now", "public_id", "id", "name", "key_prefix", "digest", "hash", "queues", "rate_limit", "expires_at"
-)
 _BY_PLAN = _QUERIES["count_tenants_by_plan"].taking()
 _STATS = _QUERIES["get_platform_stats"].taking("now")
 
@@ -55,36 +49,6 @@ async def delete_tenant_softly(session: Session, public_id: str, now: datetime |
     """Mark a tenant as deleted; returns its id, None when it is unknown."""
     row = await session.one(_DELETE_SOFTLY, now, public_id)
     return None if row is None else int(row["id"])
-
-
-async def create_admin_key(
-    session: Session,
-    public_id: str,
-    key: NewAdminKey,
-    *,
-    key_id: UUID,
-    prefix: str,
-    digest: bytes,
-    hashed: str,
-    now: datetime | None,
-) -> StoredAdminKey | None:
-    """Make an API key for a tenant, unless it had expired already; None when the tenant is unknown."""
-    row = await session.one(
-        _CREATE_KEY,
-        now,
-        public_id,
-        key_id,
-        key.name,
-        prefix,
-        digest,
-        hashed,
-        list(key.queues),
-        key.rate_limit,
-        key.expires_at,
-    )
-    if row is None:
-        return None
-    return StoredAdminKey(tenant_id=row["tenant_id"], id=key_id, created_at=row["created_at"])
 
 
 async def get_platform_stats(session: Session, *, uptime_seconds: int, now: datetime | None) -> PlatformStats:

@@ -12,7 +12,7 @@ from millstream.store.queries import load
 
 _QUERIES = load("api_keys")
 _FIND = _QUERIES["find_api_keys"].taking("now", "digests", "use_noted_seconds")
-_COUNT = _QUERIES["count_api_keys"].taking("tenant_id")
+_PREVIEW = _QUERIES["preview_api_key"].taking("now", "tenant_id", "expires_at")
 _CREATE = _QUERIES["create_api_key"].taking(
     "now", "tenant_id", "id", "name", "key_prefix", "digest", "hash", "queues", "rate_limit", "expires_at", "keys_max"
 )  # fmt: skip
@@ -53,18 +53,20 @@ async def find_api_keys(
     return [found.get(digest) for digest in digests]
 
 
-async def count_api_keys(session: Session, tenant_id: int) -> int:
-    """Return how many active keys a tenant has."""
-    row = await session.one(_COUNT, tenant_id)
-    return 0 if row is None else int(row["active"])
-
-
 class Creation(Struct, frozen=True):
     """What became of a new key: when it was made (None: it was not), how many there were, whether its end is to come."""
 
     created_at: datetime | None
     active: int
     ends_later: bool
+
+
+async def preview_api_key(session: Session, tenant_id: int, new: NewApiKey, now: datetime | None) -> Creation:
+    """Return what would become of a new key, without making it."""
+    row = await session.one(_PREVIEW, now, tenant_id, new.expires_at)
+    if row is None:
+        return Creation(None, 0, ends_later=True)
+    return Creation(None, int(row["active"]), row["ends_later"])
 
 
 class Minted(Struct, frozen=True, kw_only=True):

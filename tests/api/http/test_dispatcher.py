@@ -18,7 +18,8 @@ from millstream.api.http.router import Router
 from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.problems import problem_response
 from millstream.domain.errors import AuthenticationFailed, Unauthenticated
-from millstream.domain.tenant import PLANS, Principal
+from millstream.domain.plan import PLANS
+from millstream.domain.tenant import Principal
 
 LIMIT = 2000
 

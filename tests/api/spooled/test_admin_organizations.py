@@ -271,7 +271,8 @@ class TestKeys:
             response = admin.post(f"{of(organization)}/api-keys", body)
             made = answered(response, 201)
             assert response.headers["cache-control"] == "no-store"
-            assert (made["name"], made["expires_at"]) == ("Ключ (1.0)_-", None)
+            assert made["name"] == "Ключ (1.0)_-"
+            assert "expires_at" not in made
             api = Api(admin.http, admin.url, made["key"])
             answered(api.get("/queues/emails/stats"))
             assert (api.get("/queues/others/stats").status_code == 200) is reaches
@@ -312,7 +313,9 @@ class TestKeys:
         self, admin: Administrator, tenant: LiveTenant, field: str, value: object, status: int
     ) -> None:
         path = f"/organizations/{tenant.organization_id}/api-keys"
-        assert refused_fields(admin.post(path, {"name": "key", field: value}), status) == {field}
+        [refused] = refused_fields(admin.post(path, {"name": "key", field: value}), status)
+        # An entry of a list is named by its place.
+        assert refused.partition("[")[0] == field
 
 
 def test_a_reset_gives_the_day_back_and_keeps_the_total(admin: Administrator, make: Make) -> None:

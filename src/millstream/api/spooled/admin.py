@@ -7,30 +7,32 @@ import msgspec
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import NO_CONTENT, Auth, Endpoint, Handler, Parameter, Request, Response
 from millstream.api.http.query import Query
-from millstream.api.http.timestamps import format_optional, format_timestamp
 from millstream.api.spooled import admin_bodies as bodies
 from millstream.api.spooled.admin_answers import details_body, listed_body, plan_body, stats_body
 from millstream.api.spooled.admin_requests import (
     custom_limits_text,
-    new_key,
     tenant_change,
     tenant_filter,
     tier_of,
 )
 from millstream.api.spooled.answers import OrganizationBody
+from millstream.api.spooled.api_key_bodies import ApiKeyCreated, CreateApiKey
+from millstream.api.spooled.api_key_requests import new_api_key
+from millstream.api.spooled.api_keys import api_key_created
 from millstream.api.spooled.organizations import NOT_STORED, check_name, settings_text
 from millstream.api.spooled.rules import Rules
 from millstream.api.spooled.translate import issued_key, organization_body
+from millstream.domain.api_key import ALL_QUEUES
 from millstream.domain.errors import BadRequest, Conflict, MillstreamError, NotFound
+from millstream.domain.plan import PLANS
 from millstream.domain.slug import ADMIN_SLUG_RULE, is_valid_admin_slug
-from millstream.domain.tenant import PLANS
 from millstream.engine.engine import Engine
 
 _ALL = "/api/v1/admin/organizations"
 _ONE = f"{_ALL}/{{organization_id}}"
 _CREATE = Body(bodies.CreateOrganizationAsAdmin)
 _UPDATE = Body(bodies.UpdateOrganizationAsAdmin)
-_CREATE_KEY = Body(bodies.CreateKeyAsAdmin)
+_CREATE_KEY = Body(CreateApiKey)
 _FILTERS = (
     Parameter(name="plan_tier"),
     Parameter(name="search", description="Part of a name or slug."),
@@ -100,7 +102,7 @@ class AdminEndpoints:
                 f"{_ONE}/api-keys",
                 self.create_key,
                 "Make an API key for any organization",
-                {201: bodies.AdminKeyCreated},
+                {201: ApiKeyCreated},
                 body=_CREATE_KEY,
                 errors=(NotFound,),
             ),
@@ -174,16 +176,9 @@ class AdminEndpoints:
 
     async def create_key(self, request: Request) -> Response:
         """Make an API key for any organization."""
-        wanted = new_key(_CREATE_KEY.read(request.body))
-        key = await self._admin.create_key(_organization_id(request), wanted)
-        answer = bodies.AdminKeyCreated(
-            id=key.id,
-            key=key.secret,
-            name=key.name,
-            created_at=format_timestamp(key.created_at),
-            expires_at=format_optional(wanted.expires_at),
-        )
-        return Response(201, msgspec.json.encode(answer), NOT_STORED)
+        new = new_api_key(_CREATE_KEY.read(request.body), queues=(ALL_QUEUES,))
+        key = await self._admin.create_key(_organization_id(request), new)
+        return Response(201, msgspec.json.encode(api_key_created(key)), NOT_STORED)
 
     async def reset_usage(self, request: Request) -> Response:
         """Let the count of jobs created today begin anew."""

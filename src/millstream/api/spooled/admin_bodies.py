@@ -1,11 +1,9 @@
 """The bodies of `/admin`. Contract: spooled-tenancy 2.4, 2.5, 6."""
 
-from uuid import UUID
-
 from msgspec import UNSET, Struct, UnsetType
 
 from millstream.api.spooled.answers import IssuedKeyBody, OrganizationBody
-from millstream.api.spooled.requests import Int, Opaque
+from millstream.api.spooled.requests import Opaque
 from millstream.api.spooled.usage_bodies import PlanLimitsBody, UsageBody
 
 
@@ -33,15 +31,6 @@ class UpdateOrganizationAsAdmin(Struct, frozen=True, kw_only=True):
     stripe_customer_id: str | None | UnsetType = UNSET
     stripe_subscription_id: str | None | UnsetType = UNSET
     stripe_subscription_status: str | None | UnsetType = UNSET
-
-
-class CreateKeyAsAdmin(Struct, frozen=True, kw_only=True):
-    """`POST /admin/organizations/{id}/api-keys`."""
-
-    name: str
-    queues: list[str] | None = None
-    rate_limit: Int | None = None
-    expires_at: str | None = None
 
 
 class AdminUsage(Struct, kw_only=True):
@@ -81,16 +70,6 @@ class AdminOrganizationCreated(OrganizationBody, kw_only=True):
 
     organization: OrganizationBody
     api_key: IssuedKeyBody
-
-
-class AdminKeyCreated(Struct, kw_only=True):
-    """A new API key in the one answer that shows it."""
-
-    id: UUID
-    key: str
-    name: str
-    created_at: str
-    expires_at: str | None
 
 
 class AdminPlan(PlanLimitsBody, kw_only=True):

@@ -1,20 +1,17 @@
-"""What the administrator sends, checked and as domain values. Contract: spooled-tenancy 4.3, 6, 7.4."""
-
-import re
+"""What the administrator sends, checked and as domain values. Contract: spooled-tenancy 6, 7.4."""
 
 import msgspec
 from msgspec import Raw, UnsetType
 
 from millstream.api.http.query import Query
-from millstream.api.spooled.admin_bodies import CreateKeyAsAdmin, UpdateOrganizationAsAdmin
+from millstream.api.spooled.admin_bodies import UpdateOrganizationAsAdmin
 from millstream.api.spooled.organizations import check_name, settings_text
 from millstream.api.spooled.rules import Rules, json_text
 from millstream.domain import custom_limits, limits
-from millstream.domain.admin import SORT_KEYS, SUBSCRIPTION_STATUSES, NewAdminKey, TenantFilter
-from millstream.domain.tenant import DELETED_TIER, PLANS, TenantChange
+from millstream.domain.admin import SORT_KEYS, SUBSCRIPTION_STATUSES, TenantFilter
+from millstream.domain.plan import PLANS
+from millstream.domain.tenant import DELETED_TIER, TenantChange
 
-_KEY_NAME = re.compile(r"[\w .()\-]+")
-_KEY_QUEUE = re.compile(rf"[A-Za-z0-9._*\-]{{1,{limits.API_KEY_QUEUE_CHARS_MAX}}}")
 _CLEARABLE = ("stripe_customer_id", "stripe_subscription_id", "stripe_subscription_status")
 _LISTED_MAX = limits.PAGE_ROWS_MAX
 _LISTED_DEFAULT = 50
@@ -87,28 +84,6 @@ def tenant_change(body: UpdateOrganizationAsAdmin) -> TenantChange:
         stripe_subscription_id=_given(body.stripe_subscription_id),
         stripe_subscription_status=_given(status),
         cleared=tuple(cleared),
-    )
-
-
-def new_key(body: CreateKeyAsAdmin) -> NewAdminKey:
-    """Return the API key to make. Raises InvalidField."""
-    rules = Rules()
-    rules.text("name", body.name, 1, limits.API_KEY_NAME_CHARS_MAX)
-    if body.name:
-        rules.pattern(
-            "name", body.name, _KEY_NAME, "may have letters, digits, spaces, '-', '_', '.', '(' and ')'"
-        )
-    rules.integer("rate_limit", body.rate_limit, 1, limits.API_KEY_RATE_LIMIT_MAX)
-    expires_at = rules.timestamp("expires_at", body.expires_at)
-    queues = ["*"] if body.queues is None else body.queues
-    if len(queues) > limits.API_KEY_QUEUES_MAX:
-        rules.refuse("queues", f"must have at most {limits.API_KEY_QUEUES_MAX} entries", "TOO_MANY")
-    elif not all(_KEY_QUEUE.fullmatch(queue) for queue in queues):
-        meaning = "must be names of 1 to 255 letters, digits, '-', '_', '.' or '*'"
-        rules.refuse("queues", meaning, "INVALID_NAME")
-    rules.enforce()
-    return NewAdminKey(
-        name=body.name, queues=tuple(queues), rate_limit=body.rate_limit, expires_at=expires_at
     )
 
 

@@ -1,30 +1,24 @@
 """API keys, and the members that they stand for. Contract: spooled-tenancy 3.7, 4."""
 
-import re
-from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from millstream.api.http.body import Body
 from millstream.api.http.endpoint import NO_CONTENT, Endpoint, Request, Response
 from millstream.api.http.timestamps import format_optional, format_timestamp
 from millstream.api.spooled import api_key_bodies as bodies
-from millstream.api.spooled.rules import Rules
-from millstream.domain import limits
-from millstream.domain.api_key import ALL_QUEUES, ApiKey, ApiKeyChange, Member, NewApiKey
+from millstream.api.spooled.api_key_requests import api_key_change, new_api_key
+from millstream.api.spooled.organizations import NOT_STORED
+from millstream.domain.api_key import ALL_QUEUES, ApiKey, Member
 from millstream.domain.errors import AccessDenied, InvalidField, NotFound, QuotaExceeded
 from millstream.domain.ids import parse_id
-from millstream.domain.tenant import Principal
+from millstream.domain.tenant import IssuedKey, Principal
 from millstream.engine.engine import Engine
 
 _CREATE = Body(bodies.CreateApiKey)
 _UPDATE = Body(bodies.UpdateApiKey)
-# Letters and digits of any script.
-_NAME = re.compile(r"(?:[^\W_]|[ \-_.()])+")
-_QUEUE = re.compile(rf"[A-Za-z0-9_.*\-]{{1,{limits.API_KEY_QUEUE_CHARS_MAX}}}")
-# The answer shows a secret that is never shown again.
-_NOT_STORED = ((b"cache-control", b"no-store"),)
 
 
 class ApiKeyEndpoints:
@@ -102,13 +96,8 @@ class ApiKeyEndpoints:
 
     async def create(self, request: Request) -> Response:
         """Make an API key."""
-        key = await self._api_keys.create(request.principal, _new_key(_CREATE.read(request.body)))
-        answer = bodies.ApiKeyCreated(
-            id=key.id, key=key.secret, name=key.name, created_at=format_timestamp(key.created_at)
-        )
-        if key.expires_at is not None:
-            answer.expires_at = format_timestamp(key.expires_at)
-        return Response(201, msgspec.json.encode(answer), _NOT_STORED)
+        key = await self._api_keys.create(request.principal, new_api_key(_CREATE.read(request.body)))
+        return Response(201, msgspec.json.encode(api_key_created(key)), NOT_STORED)
 
     async def get(self, request: Request) -> Response:
         """Get an API key."""
@@ -117,7 +106,7 @@ class ApiKeyEndpoints:
 
     async def update(self, request: Request) -> Response:
         """Change an API key."""
-        change = _change(_UPDATE.read(request.body))
+        change = api_key_change(_UPDATE.read(request.body))
         key = await self._api_keys.update(request.principal, _key_id(request), change)
         return Response(200, msgspec.json.encode(_key_body(key, request.principal)))
 
@@ -132,53 +121,22 @@ class ApiKeyEndpoints:
         return Response(200, msgspec.json.encode([_member_body(member) for member in members]))
 
 
+def api_key_created(key: IssuedKey) -> bodies.ApiKeyCreated:
+    """Return the answer that shows the secret of a new key."""
+    return bodies.ApiKeyCreated(
+        id=key.id,
+        key=key.secret,
+        name=key.name,
+        created_at=format_timestamp(key.created_at),
+        expires_at=UNSET if key.expires_at is None else format_timestamp(key.expires_at),
+    )
+
+
 def _key_id(request: Request) -> UUID:
     key_id = parse_id(request.parameters[0])
     if key_id is None:
         raise NotFound
     return key_id
-
-
-def _new_key(body: bodies.CreateApiKey) -> NewApiKey:
-    rules = Rules()
-    _check_fields(rules, body.name, body.queues, body.rate_limit)
-    expires_at = rules.timestamp("expires_at", body.expires_at)
-    rules.enforce()
-    return NewApiKey(
-        name=body.name, queues=tuple(body.queues or ()), rate_limit=body.rate_limit, expires_at=expires_at
-    )
-
-
-def _change(body: bodies.UpdateApiKey) -> ApiKeyChange:
-    rules = Rules()
-    _check_fields(rules, body.name, body.queues, body.rate_limit)
-    rules.enforce()
-    return ApiKeyChange(
-        name=body.name,
-        queues=None if body.queues is None else tuple(body.queues),
-        rate_limit=body.rate_limit,
-        is_active=body.is_active,
-    )
-
-
-def _check_fields(
-    rules: Rules, name: str | None, queues: Sequence[str] | None, rate_limit: int | None
-) -> None:
-    rules.text("name", name, 1, limits.API_KEY_NAME_CHARS_MAX)
-    if name:
-        rules.pattern("name", name, _NAME, "may have letters, digits, spaces, '-', '_', '.', '(' and ')'")
-        if not name.strip():
-            rules.refuse("name", "must not be blank", "INVALID_FORMAT")
-    rules.integer("rate_limit", rate_limit, 1, limits.API_KEY_RATE_LIMIT_MAX)
-    if queues is None:
-        return
-    if len(queues) > limits.API_KEY_QUEUES_MAX:
-        rules.refuse("queues", f"must have at most {limits.API_KEY_QUEUES_MAX} entries", "TOO_MANY")
-        return
-    for index, queue in enumerate(queues):
-        rules.pattern(
-            f"queues[{index}]", queue, _QUEUE, "must have 1 to 255 letters, digits, '-', '_', '.' or '*'"
-        )
 
 
 def _key_body(key: ApiKey, principal: Principal) -> bodies.ApiKeyBody:

@@ -83,28 +83,6 @@ set
 where t.public_id = :public_id::text
 returning t.id;
 
--- name: create_admin_key :one
--- Makes an API key for a tenant; without a time of creation the key would have expired already.
-with held as (
-    select t.id
-    from millstream.tenants as t
-    where t.public_id = :public_id::text
-),
-keyed as (
-    insert into millstream.api_keys (
-        tenant_id, id, name, key_prefix, digest, hash, queues, rate_limit, expires_at
-    )
-    select
-        h.id, :id::uuid, :name::text, :key_prefix::text, :digest::bytea, :hash::text, :queues::text[],
-        :rate_limit::int, :expires_at::timestamptz
-    from held as h
-    where :expires_at::timestamptz is null or :expires_at::timestamptz > coalesce(:now::timestamptz, now())
-    returning created_at
-)
-select h.id as tenant_id, k.created_at
-from held as h
-left join keyed as k on true;
-
 -- name: count_tenants_by_plan :many
 -- Counts tenants by plan, the most frequent first.
 select t.plan_tier, count(*) as tenants

@@ -11,9 +11,11 @@ inner join millstream.api_keys as k on k.digest = g.digest
 inner join millstream.tenants as t on t.id = k.tenant_id
 where t.is_active and t.deleted_at is null;
 
--- name: count_api_keys :one
--- Counts the active keys of a tenant.
-select count(*) as active
+-- name: preview_api_key :one
+-- Tells what decides whether a key can be made: the tenant's active keys, and whether its end is to come.
+select
+    count(*) as active,
+    coalesce(:expires_at::timestamptz > coalesce(:now::timestamptz, now()), true) as ends_later
 from millstream.api_keys as k
 where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session;
 
