@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,6 +36,12 @@ class ChaosServer(ServerProcess):
         pid = self.postmaster_pid()
         assert pid is not None
         return pid
+
+    def kill(self) -> None:
+        """Kill every process of it at once: none lives on to answer what it was asked."""
+        pids = [self.process.pid, *self.children()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     def load(self, *, creators: int = 4, workers: int = 4) -> Load:
         """Clients of this server."""

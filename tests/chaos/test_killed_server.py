@@ -18,7 +18,7 @@ async def test_what_a_killed_server_answered_is_there_when_the_next_one_starts(s
     server = start()
     async with server.load() as load:
         await load.progress(100)
-        server.signal(signal.SIGKILL)
+        server.kill()
         await load.until(lambda: load.ledger.unreachable)
         load.ports[:] = [start().port]
         await load.progress(20)
@@ -35,7 +35,7 @@ async def test_every_job_is_done_once_although_the_server_is_killed_again_and_ag
     async with server.load() as load:
         for _ in range(3):
             await load.progress(150)
-            server.signal(signal.SIGKILL)
+            server.kill()
             await load.until(lambda: load.ledger.unreachable)
             server = await asyncio.to_thread(start, "--processes", processes)
             load.ports[:] = [server.port]

@@ -200,7 +200,7 @@ class CappedEnqueuing:
     async def _run(self, turns: list[_Turn], batch_id: int) -> list[_Answer | MillstreamError]:
         creating = self._creating
         started_at = time.perf_counter()
-        async with self._context.database.transaction(patiently=False) as session:
+        async with self._context.database.session() as session, session.together():
             admissions = await self._admit(session, turns)
             rows = [row for admission in admissions for row in admission.rows]
             labels = creating.labels(rows)

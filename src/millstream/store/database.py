@@ -250,34 +250,18 @@ class Database:
             await self._pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self, *, patiently: bool = True) -> AsyncGenerator[Session]:
-        """Lend a connection within a transaction that waits seconds, not moments, for a lock.
-
-        With `patiently` off it has the session defaults, as a batch of several statements wants them.
-        """
-        async with self.session() as session:
-            await session.run("begin")
-            try:
-                if patiently:
-                    await session.one(_PATIENTLY, f"{PATIENT_LOCK_SECONDS}s")
-                yield session
-            except BaseException:
-                await _roll_back(session)
-                raise
-            await session.run("commit")
+    async def transaction(self) -> AsyncGenerator[Session]:
+        """Lend a connection within a transaction that waits seconds, not moments, for a lock."""
+        async with self.session() as session, session.together():
+            await session.one(_PATIENTLY, f"{PATIENT_LOCK_SECONDS}s")
+            yield session
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int) -> AsyncGenerator[Session]:
         """Lend a connection within a transaction under the tenant role: row-level security applies."""
-        async with self.session() as session:
-            await session.run("begin")
-            try:
-                await session.one(_AS_TENANT, self.roles.tenant, str(tenant_id), f"{PATIENT_LOCK_SECONDS}s")
-                yield session
-            except BaseException:
-                await _roll_back(session)
-                raise
-            await session.run("commit")
+        async with self.session() as session, session.together():
+            await session.one(_AS_TENANT, self.roles.tenant, str(tenant_id), f"{PATIENT_LOCK_SECONDS}s")
+            yield session
 
 
 class Roles:

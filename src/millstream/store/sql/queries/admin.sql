@@ -36,21 +36,13 @@ left join page as p on true
 left join lateral (
     select
         (
-            coalesce((
-                select sum(k.amount) from millstream.counters as k
-                where
-                    k.tenant_id = p.id
-                    and k.kind = 1
-                    and k.subject in ('', 'reset')
-                    and k.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-            ), 0) + coalesce((
-                select sum(d.amount) from millstream.counter_deltas as d
-                where
-                    d.tenant_id = p.id
-                    and d.kind = 1
-                    and d.subject in ('', 'reset')
-                    and d.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-            ), 0)
+            select coalesce(sum(c.amount), 0)
+            from millstream.all_counters as c
+            where
+                c.tenant_id = p.id
+                and c.kind = 1
+                and c.subject in ('', 'reset')
+                and c.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
         )::bigint as jobs_today,
         (select count(*) from millstream.jobs as j where j.tenant_id = p.id) as active_jobs,
         (select count(*) from millstream.queues as q where q.tenant_id = p.id) as queues,
@@ -64,13 +56,9 @@ order by p.place;
 select
     (select count(*) from millstream.api_keys as k where k.tenant_id = :tenant_id::int and not k.is_session) as api_keys,
     (
-        coalesce((
-            select sum(k.amount) from millstream.counters as k
-            where k.tenant_id = :tenant_id::int and k.kind = 1 and k.subject = ''
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where d.tenant_id = :tenant_id::int and d.kind = 1 and d.subject = ''
-        ), 0)
+        select coalesce(sum(c.amount), 0)
+        from millstream.all_counters as c
+        where c.tenant_id = :tenant_id::int and c.kind = 1 and c.subject = ''
     )::bigint as jobs;
 
 -- name: delete_tenant_softly :one
@@ -131,11 +119,8 @@ cross join (
         coalesce(sum(a.amount) filter (
             where a.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
         ), 0)::bigint as jobs_today
-    from (
-        select c.subject, c.day, c.amount from millstream.counters as c where c.kind = 1 and c.subject in ('', 'reset')
-        union all
-        select d.subject, d.day, d.amount from millstream.counter_deltas as d where d.kind = 1 and d.subject in ('', 'reset')
-    ) as a
+    from millstream.all_counters as a
+    where a.kind = 1 and a.subject in ('', 'reset')
 ) as c
 cross join (
     select

@@ -13,21 +13,13 @@ for update;
 select
     g.tenant_id,
     (
-        coalesce((
-            select sum(c.amount) from millstream.counters as c
-            where
-                c.tenant_id = g.tenant_id
-                and c.kind = 1
-                and c.subject in ('', 'reset')
-                and c.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where
-                d.tenant_id = g.tenant_id
-                and d.kind = 1
-                and d.subject in ('', 'reset')
-                and d.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0)
+        select coalesce(sum(c.amount), 0)
+        from millstream.all_counters as c
+        where
+            c.tenant_id = g.tenant_id
+            and c.kind = 1
+            and c.subject in ('', 'reset')
+            and c.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
     )::bigint as today,
     (
         select count(*)
@@ -54,21 +46,13 @@ where :today::bigint <> 0;
 -- Counts what a tenant uses of everything that plans limit. Active jobs are counted up to a bound, if one is given.
 select
     (
-        coalesce((
-            select sum(c.amount) from millstream.counters as c
-            where
-                c.tenant_id = :tenant_id::int
-                and c.kind = 1
-                and c.subject in ('', 'reset')
-                and c.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where
-                d.tenant_id = :tenant_id::int
-                and d.kind = 1
-                and d.subject in ('', 'reset')
-                and d.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
-        ), 0)
+        select coalesce(sum(c.amount), 0)
+        from millstream.all_counters as c
+        where
+            c.tenant_id = :tenant_id::int
+            and c.kind = 1
+            and c.subject in ('', 'reset')
+            and c.day = (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date
     )::bigint as jobs_today,
     (
         select count(*)

@@ -55,22 +55,14 @@ select
     w.id, w.queue, w.hostname, w.worker_type, w.max_concurrency, w.current_jobs, w.status, w.metadata, w.version,
     w.last_heartbeat_at, w.registered_at, w.updated_at,
     (
-        coalesce((
-            select sum(c.amount) from millstream.counters as c
-            where c.tenant_id = w.tenant_id and c.kind = 4 and c.subject = w.id
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where d.tenant_id = w.tenant_id and d.kind = 4 and d.subject = w.id
-        ), 0)
+        select coalesce(sum(c.amount), 0)
+        from millstream.all_counters as c
+        where c.tenant_id = w.tenant_id and c.kind = 4 and c.subject = w.id
     )::bigint as jobs_processed,
     (
-        coalesce((
-            select sum(c.amount) from millstream.counters as c
-            where c.tenant_id = w.tenant_id and c.kind = 5 and c.subject = w.id
-        ), 0) + coalesce((
-            select sum(d.amount) from millstream.counter_deltas as d
-            where d.tenant_id = w.tenant_id and d.kind = 5 and d.subject = w.id
-        ), 0)
+        select coalesce(sum(c.amount), 0)
+        from millstream.all_counters as c
+        where c.tenant_id = w.tenant_id and c.kind = 5 and c.subject = w.id
     )::bigint as jobs_failed
 from millstream.workers as w
 where
