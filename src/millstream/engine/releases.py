@@ -7,6 +7,7 @@ from millstream.domain.errors import Conflict, LeaseExpired, MillstreamError, Un
 from millstream.domain.job import Lease, Released, refusal
 from millstream.engine.context import Context
 from millstream.engine.events import EventKind
+from millstream.engine.fencing import CHANGING_HANDS
 from millstream.store import claims, settlements
 from millstream.store.claims import ReleasedJob
 from millstream.store.database import Session
@@ -50,8 +51,8 @@ class Releasing:
                 reason = LeaseExpired()
             if reason is None and holder is not None and holder.lease_id is not None:
                 held[lease.job_id] = (place, holder.lease_id)
-            # Until the statement says otherwise: between the look and the lock somebody else may settle it.
-            answers.append(reason or Conflict("job is changing hands, try again"))
+            # Until the statement says otherwise.
+            answers.append(reason or Conflict(CHANGING_HANDS))
         released = await claims.release_jobs(
             session,
             [(tenant_id, job_id, held[job_id][1]) for job_id in sorted(held)],

@@ -1,9 +1,9 @@
 """Settling: completions, failures and renewals of running jobs, each fenced by its lease."""
 
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import assert_never
 from uuid import UUID
 
 from millstream.domain import limits
@@ -26,7 +26,6 @@ from millstream.domain.job import (
     Release,
     Released,
     Renewal,
-    refusal,
 )
 from millstream.domain.tenant import Principal
 from millstream.domain.webhook import JobNote, WebhookEvent
@@ -34,6 +33,7 @@ from millstream.engine import outbox
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context
 from millstream.engine.events import EventKind
+from millstream.engine.fencing import Fence, FencedRow
 from millstream.engine.lookback import Lookback
 from millstream.engine.releases import Releasing
 from millstream.store import batches, job_reads, settlements
@@ -47,13 +47,7 @@ from millstream.store.settlements import (
     RenewRow,
 )
 
-A = TypeVar("A")
 ROW_BYTES = 100
-
-_FencedRow = CompleteRow | FailRow | RenewRow
-F = TypeVar("F", CompleteRow, FailRow, RenewRow)
-_Once = Callable[[Session, Sequence[F], int], Awaitable[list[A | MillstreamError | None]]]
-_CHANGING_HANDS = "job is changing hands, try again"
 
 
 class Settling:
@@ -63,6 +57,7 @@ class Settling:
         self._context = context
         self._lookback = Lookback(context.clock)
         self._releasing = Releasing(context)
+        self._fence = Fence(context)
         self.completions: Batcher[CompleteRow, Completed] = Batcher(
             "complete",
             self._complete,
@@ -209,7 +204,7 @@ class Settling:
     async def _complete(
         self, rows: list[CompleteRow], batch_id: int
     ) -> Sequence[Completed | MillstreamError]:
-        return await self._fenced(self._complete_once, rows, batch_id)
+        return await self._fence.run(self._complete_once, rows, batch_id)
 
     async def _complete_once(
         self, session: Session, rows: Sequence[CompleteRow], batch_id: int
@@ -265,7 +260,7 @@ class Settling:
     # Failures
 
     async def _fail(self, rows: list[FailRow], batch_id: int) -> Sequence[Failed | MillstreamError]:
-        return await self._fenced(self._fail_once, rows, batch_id)
+        return await self._fence.run(self._fail_once, rows, batch_id)
 
     async def _fail_once(
         self, session: Session, rows: Sequence[FailRow], batch_id: int
@@ -321,59 +316,13 @@ class Settling:
     # Renewals
 
     async def _renew(self, rows: list[RenewRow], batch_id: int) -> Sequence[datetime | MillstreamError]:
-        return await self._fenced(self._renew_once, rows, batch_id)
+        return await self._fence.run(self._renew_once, rows, batch_id)
 
     async def _renew_once(
         self, session: Session, rows: Sequence[RenewRow], _batch_id: int
     ) -> list[datetime | MillstreamError | None]:
         ends = await settlements.renew_leases(session, rows, self._context.now())
         return [ends.get(place) for place in range(len(rows))]
-
-    # What passes its guard, and the judging of what does not
-
-    async def _fenced(self, once: _Once[F, A], rows: Sequence[F], batch_id: int) -> list[A | MillstreamError]:
-        """Run a fenced statement; judge what it refused, and try once more what should have passed."""
-        async with self._context.database.session() as session:
-            answers = await once(session, rows, batch_id)
-            retry = await self._judge(session, rows, answers)
-        if retry:
-            again = await self._once_more(once, [rows[place] for place in retry], batch_id)
-            for place, answer in zip(retry, again, strict=True):
-                answers[place] = answer
-        return [answer if answer is not None else Conflict(_CHANGING_HANDS) for answer in answers]
-
-    async def _once_more(
-        self, once: _Once[F, A], rows: Sequence[F], batch_id: int
-    ) -> Sequence[A | MillstreamError | None]:
-        try:
-            async with self._context.database.session() as session:
-                answers = await once(session, rows, batch_id)
-                await self._judge(session, rows, answers)
-        except Unavailable as error:
-            # The rows beside these are settled and must be told so: this is the failure of these alone.
-            return [error] * len(rows)
-        return answers
-
-    async def _judge(
-        self, session: Session, rows: Sequence[_FencedRow], answers: list[A | MillstreamError | None]
-    ) -> list[int]:
-        """Answer the refused rows with their reason, on a fresh snapshot; return those that may try again.
-
-        The statement's own snapshot still shows the loser of a race as eligible: it cannot judge.
-        """
-        open_places = [place for place, answer in enumerate(answers) if answer is None]
-        if not open_places:
-            return []
-        keys = [(rows[place].tenant_id, rows[place].lease.job_id) for place in open_places]
-        holders = await settlements.judge_jobs(session, keys, self._context.now())
-        retry: list[int] = []
-        for place, holder in zip(open_places, holders, strict=True):
-            reason = refusal(rows[place].lease, holder)
-            if reason is None:
-                retry.append(place)
-            else:
-                answers[place] = reason
-        return retry
 
 
 def _notes_of_completions(rows: Sequence[CompleteRow], outcome: CompleteOutcome) -> list[JobNote]:
@@ -397,7 +346,7 @@ def _notes_of_failures(rows: Sequence[FailRow], outcomes: Sequence[FailOutcome])
     return notes
 
 
-def _job_of(row: _FencedRow) -> Hashable:
+def _job_of(row: FencedRow) -> Hashable:
     return row.tenant_id, row.lease.job_id
 
 
