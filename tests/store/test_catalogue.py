@@ -122,7 +122,8 @@ async def insertion(connection: asyncpg.Connection, table: str, tenant_id: int) 
     """Return a statement that inserts a row of `tenant_id` into `table`."""
     columns = await connection.fetch(
         "select column_name::text as name, data_type from information_schema.columns where table_schema ="
-        " 'millstream' and table_name = $1 and is_nullable = 'NO' and column_default is null",
+        " 'millstream' and table_name = $1 and is_nullable = 'NO' and column_default is null"
+        " and is_identity = 'NO'",
         table,
     )
     parent = "jobs_done" if table.startswith("jobs_done") else table
@@ -133,7 +134,7 @@ async def insertion(connection: asyncpg.Connection, table: str, tenant_id: int) 
         for column in columns
     ]
     optional = _OPTIONAL.get(parent, {})
-    names = ", ".join([*(column["name"] for column in columns), *optional])
+    names = ", ".join(f'"{name}"' for name in [*(column["name"] for column in columns), *optional])
     values += optional.values()
     return f"insert into millstream.{table} ({names}) values ({', '.join(values)})"
 

@@ -79,7 +79,7 @@ class Claiming:
             if left <= 0 or self._closing:
                 break
             await self._context.wakeups.wait(
-                principal.tenant_id, request.queue, min(left, LOOK_AGAIN_SECONDS)
+                principal.tenant_id, (request.queue,), min(left, LOOK_AGAIN_SECONDS)
             )
             if not self._closing:
                 claimed = await self.batcher.submit_one(principal.tenant_id, row)

@@ -1,13 +1,26 @@
-"""Claims that wait for a job to appear. A wake-up is a hint: whoever is woken looks for itself."""
+"""Claims that wait for a job to appear, polls that wait for a message. A wake-up is a hint: whoever is woken looks."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from millstream.domain import limits
 from millstream.domain.errors import Overloaded
 
 _Key = tuple[int, str]
+# As many as could wait: a message is for each group, and for each reader.
+EVERYONE: Final = 2**31 - 1
+
+
+def topic_bell(topic_id: int) -> str:
+    """Return the name that waits for messages of a topic go by. No queue is called so."""
+    return f"\ttopic {topic_id}"
+
+
+def group_bell(group_id: int) -> str:
+    """Return the name that waits of a consumer group's members go by. No queue is called so."""
+    return f"\tgroup {group_id}"
 
 
 class Wakeups:
@@ -51,20 +64,20 @@ class Wakeups:
         for tenant_id, queue in queues:
             self.wake_here(tenant_id, queue)
 
-    async def wait(self, tenant_id: int, queue: str, seconds: float) -> bool:
-        """Wait until woken; returns False when `seconds` have passed first.
+    async def wait(self, tenant_id: int, queues: Sequence[str], seconds: float) -> bool:
+        """Wait until woken for one of `queues`; returns False when `seconds` have passed first.
 
         Raises Overloaded when too many wait already.
         """
         if self._count >= limits.CLAIM_WAITERS_MAX:
             raise Overloaded
-        key = (tenant_id, queue)
+        keys = [(tenant_id, queue) for queue in queues]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(key, deque())
-        waiters.append(future)
+        for key in keys:
+            self._waiters.setdefault(key, deque()).append(future)
+            if self._waits is not None:
+                self._waits(*key)
         self._count += 1
-        if self._waits is not None:
-            self._waits(tenant_id, queue)
         try:
             async with asyncio.timeout(seconds):
                 await future
@@ -72,7 +85,8 @@ class Wakeups:
             return False
         finally:
             self._count -= 1
-            self._leave(key, future)
+            for key in keys:
+                self._leave(key, future)
         return True
 
     def _leave(self, key: _Key, future: "asyncio.Future[None]") -> None:
