@@ -14,7 +14,7 @@ _KEPT_EXPRESSIONS_MAX = 2_000
 _TERM = re.compile(r"(\*|([0-9]{1,4}|[A-Z]{3})(?:-([0-9]{1,4}|[A-Z]{3}))?)(?:/([0-9]{1,4}))?", re.ASCII)
 _BLANKS = re.compile(r"[ \t]+")
 # Any time will do: what is read is copied and given another one.
-_SOME_TIME = datetime(2026, 1, 1)
+_SOME_TIME = datetime(2026, 1, 1)  # noqa: DTZ001 - a reading of a clock has no zone
 
 
 class CronError(ValueError):
@@ -40,7 +40,10 @@ _FIELDS: Final = (
         1,
         12,
         12,
-        {word: number for number, word in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)},
+        {
+            word: number
+            for number, word in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)
+        },
     ),
     # Sunday is 0, and 7 too.
     _Field(

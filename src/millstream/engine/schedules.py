@@ -180,9 +180,7 @@ class Schedules:
         counts = await schedules.count_schedules(session, principal.tenant_id)
         plan.check_room("schedules", counts.active, 1)
         if counts.total + adding > limits.SCHEDULES_MAX:
-            raise QuotaExceeded(
-                "schedules", current=counts.total, limit=limits.SCHEDULES_MAX, plan=plan.tier
-            )
+            raise QuotaExceeded("schedules", current=counts.total, limit=limits.SCHEDULES_MAX, plan=plan.tier)
 
     async def _database_time(self, session: Session) -> datetime:
         return await upkeep.get_database_time(session, self._context.now())

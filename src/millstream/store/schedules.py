@@ -238,7 +238,9 @@ async def record_runs(session: Session, runs: Sequence[RunRow], now: datetime | 
         arrays.uuids([run.key[1] for run in runs]),
         arrays.ints([None if run.status is None else run.status.value for run in runs]),
         arrays.uuids([run.job_id for run in runs]),
-        arrays.texts([None if run.error is None else run.error[: limits.RUN_ERROR_CHARS_MAX] for run in runs]),
+        arrays.texts(
+            [None if run.error is None else run.error[: limits.RUN_ERROR_CHARS_MAX] for run in runs]
+        ),
         arrays.times([run.next_run_at for run in runs]),
         arrays.flags([run.pauses for run in runs]),
     )
