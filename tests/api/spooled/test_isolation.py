@@ -304,6 +304,8 @@ def test_the_owner_reaches_what_the_others_do_not(
     for path, told in {
         f"/jobs/{owner.jobs[0]}": {owner.mark, owner.jobs[0]},
         "/webhooks/deliveries": {owner.mark},
+        "/schedules": {owner.mark, owner.schedule_id},
+        f"/schedules/{owner.schedule_id}/history": {owner.schedule_id},
         "/organizations": {owner.mark, owner.slug, owner.tenant.organization_id},
         "/organizations/webhook-token": {owner.tenant.webhook_token},
         f"/organizations/{owner.tenant.organization_id}/members": {owner.mark, *owner.key_ids},
