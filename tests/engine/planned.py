@@ -10,7 +10,7 @@ from tests.engine.work import Work
 
 async def plan(work: Work, cron: str = "0 * * * *", **options: Any) -> Schedule:
     """Create a schedule of queue `q`, unless said otherwise."""
-    given = {"name": "s", "queue": "q", "payload": "{}", **options}
+    given: dict[str, Any] = {"name": "s", "queue": "q", "payload": "{}", **options}
     return await work.engine.schedules.create(work.principal, NewSchedule(cron=cron, **given))
 
 

@@ -133,11 +133,15 @@ def call_of(endpoint: Endpoint, owner: Estate, objects: tuple[str, ...]) -> Call
         names = [] if kind is None else [field.encode_name for field in msgspec.structs.fields(kind)]
         body = {name: FIELDS[name](owner) for name in names if name in FIELDS}
     query = {
-        parameter.name: str(FIELDS[parameter.name](owner))
+        parameter.name: _in_query(FIELDS[parameter.name](owner))
         for parameter in endpoint.query
         if parameter.name in FIELDS
     }
     return Call(path, body, query, statuses_of(endpoint))
+
+
+def _in_query(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def statuses_of(endpoint: Endpoint) -> set[int]:
