@@ -116,10 +116,18 @@ with told as materialized (
     where r.tenant_id = :tenant_id::int and r.schedule_id = :schedule_id::uuid
     order by r.id desc
     limit :limit::int
+),
+-- In the order in which retention takes them.
+held as materialized (
+    select r.tenant_id, r.id
+    from told as t
+    inner join millstream.schedule_runs as r on r.tenant_id = t.tenant_id and r.id = t.id
+    order by r.tenant_id, r.id
+    for update of r
 )
 delete from millstream.schedule_runs as r
-using told as t
-where r.tenant_id = t.tenant_id and r.id = t.id;
+using held as h
+where r.tenant_id = h.tenant_id and r.id = h.id;
 
 -- name: list_schedule_runs :many
 -- Reads the newest runs of a schedule.
