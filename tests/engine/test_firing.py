@@ -317,3 +317,28 @@ async def test_a_change_while_a_schedule_is_fired_takes_its_turn(work: Work, sec
     assert {(await work.job(run.job_id)).state for run in await runs(work, schedule) if run.job_id} == {
         JobState.READY
     }
+
+
+async def test_what_counts_against_a_plan_and_what_is_fired_do_not_wait_for_each_other_in_a_ring(
+    work: Work, second_engine: Engine
+) -> None:
+    # Both hold schedules and their tenant: in one order, or one of them would be refused.
+    principal = await make_principal(work.engine, plan_tier="pro")
+    here, there = Work(work.engine, principal, work.clock), Work(second_engine, principal, work.clock)
+    schedules = [await plan(here) for _ in range(6)]
+    for hour in range(1, 9):
+        work.clock.advance(HOUR)
+        for schedule in schedules[:3]:
+            await here.engine.schedules.pause(principal, schedule.id)
+        await asyncio.gather(
+            fire(here),
+            fire(there),
+            *(there.engine.schedules.resume(principal, schedule.id) for schedule in schedules[:3]),
+            *(here.engine.schedules.trigger(principal, schedule.id) for schedule in schedules),
+            *(plan(there) for _ in range(2)),
+            *(there.enqueue() for _ in range(5)),
+        )
+        while (await fire(here)).taken:
+            pass
+        assert (await read(here, schedules[5])).run_count == 2 * hour
+        assert (await read(here, schedules[0])).run_count == hour
