@@ -49,6 +49,13 @@ def test_an_id_that_is_no_id_is_an_unknown_one(api: Api, segment: str) -> None:
         ("POST", "/jobs/{}/fail", {"worker_id": "w", "error": "e"}),
         ("POST", "/jobs/{}/heartbeat", {"worker_id": "w"}),
         ("POST", "/jobs/{}/progress", {"progress": 1}),
+        ("GET", "/schedules/{}", None),
+        ("PUT", "/schedules/{}", {}),
+        ("DELETE", "/schedules/{}", None),
+        ("POST", "/schedules/{}/pause", None),
+        ("POST", "/schedules/{}/resume", None),
+        ("POST", "/schedules/{}/trigger", None),
+        ("GET", "/schedules/{}/history", None),
         ("GET", "/workers/{}", None),
         ("POST", "/workers/{}/heartbeat", {"current_jobs": 0}),
         ("POST", "/workers/{}/deregister", None),
@@ -90,11 +97,11 @@ QUERY_VALUES = [
 
 
 @pytest.mark.parametrize("value", QUERY_VALUES, ids=lambda value: value[:20])
-@pytest.mark.parametrize("path", ["/jobs", "/jobs/dlq"])
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/dlq", "/schedules"])
 def test_no_query_value_is_a_500(api: Api, path: str, value: str) -> None:
     names = (
         *("queue_name", "status", "q", "job_type", "created_after", "created_before", "tag"),
-        *("order_by", "order_dir", "limit", "offset"),
+        *("order_by", "order_dir", "limit", "offset", "is_active"),
     )
     for name in names:
         response = api.http.get(

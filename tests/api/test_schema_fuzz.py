@@ -49,8 +49,17 @@ def known(tenant: LiveTenant) -> dict[str, list[str]]:
         client.post(f"/jobs/{done}/complete", json={"worker_id": WORKER, "result": {"a": [1]}})
         client.post(f"/jobs/{dead}/fail", json={"worker_id": WORKER, "error": "no luck"})
         client.put(f"/queues/{QUEUE}/config", json={"max_retries": 1})
+        planned = {"name": "s", "cron_expression": "0 0 1 1 *", "queue_name": QUEUE, "payload_template": 1}
+        schedules = [client.post("/schedules", json=planned).json()["id"] for _ in range(3)]
         worker = client.post("/workers/register", json={"queue_name": QUEUE, "hostname": "h"}).json()["id"]
-    return {"job_id": jobs, "id": jobs, "name": [QUEUE], "queue_name": [QUEUE], "worker_id": [worker]}
+    return {
+        "job_id": jobs,
+        "id": jobs,
+        "name": [QUEUE],
+        "queue_name": [QUEUE],
+        "worker_id": [worker],
+        "schedule_id": schedules,
+    }
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])

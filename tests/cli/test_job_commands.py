@@ -1,4 +1,4 @@
-"""`millstream job`, `queue` and `worker` against a running server."""
+"""`millstream job`, `queue`, `schedule` and `worker` against a running server."""
 
 import json
 from collections.abc import Callable
@@ -113,6 +113,30 @@ def test_deleting_jobs_with_their_queue_wants_a_yes(ask: Ask, queue: str) -> Non
     assert ask("job", "get", job_id)["status"] == "pending"
     ask("queue", "delete", queue, "--delete-jobs", "--yes")
     assert "error" in ask("job", "get", job_id, code=1)
+
+
+def test_a_schedule_is_created_paused_resumed_triggered_and_deleted(
+    ask: Ask, show: Callable[..., str], queue: str
+) -> None:
+    made = ask("schedule", "create", "nightly", "30 2 * * *", queue, '{"n": 1}', "--timezone", "Asia/Tokyo")
+    schedule = made["id"]
+    assert (made["cron_expression"], made["timezone"]) == ("30 2 * * *", "Asia/Tokyo")
+    assert ask("schedule", "pause", schedule)["is_active"] is False
+    assert [row["id"] for row in ask("schedule", "list", "--queue", queue, "--paused")] == [schedule]
+    assert ask("schedule", "list", "--queue", queue, "--active") == []
+    job = ask("schedule", "trigger", schedule)["job_id"]
+    assert ask("job", "get", job)["payload"] == {"n": 1}
+    assert [run["job_id"] for run in ask("schedule", "history", schedule)] == [job]
+    assert ask("schedule", "resume", schedule)["is_active"] is True
+    assert ask("schedule", "show", schedule)["run_count"] == 1
+    assert "runs next at" in show("schedule", "resume", schedule)
+    assert "is paused" in show("schedule", "pause", schedule)
+    assert "nightly" in show("schedule", "list", "--queue", queue)
+    assert "Asia/Tokyo" in show("schedule", "show", schedule)
+    assert job in show("schedule", "history", schedule)
+    assert ask("schedule", "delete", schedule) == {"id": schedule, "deleted": True}
+    assert "error" in ask("schedule", "show", schedule, code=1)
+    assert "cron_expression" in ask("schedule", "create", "s", "* * *", queue, "1", code=1)["error"]
 
 
 def test_tables_are_for_people(show: Callable[..., str], queue: str) -> None:

@@ -20,6 +20,7 @@ from tests.security.case import (
     QUEUE_SCOPE,
     READING,
     RELAY,
+    SCHEDULES,
     SETTLEMENT,
     TENANT_ISOLATION,
     TOKEN_RULES,
@@ -241,7 +242,14 @@ ISOLATION_CASES = [
         TENANT_ISOLATION("test_a_foreign_worker_is_a_missing_one"),
         WORKERS("TestRegister::test_an_id_of_another_organization_is_a_conflict"),
     ),
-    case("C9", "schedules", later="schedules"),
+    case(
+        "C9",
+        "schedules",
+        _WALK,
+        SCHEDULES(
+            "test_a_foreign_schedule_is_a_missing_one", "test_schedules_outside_the_scope_are_missing_ones"
+        ),
+    ),
     case("C10", "workflows", later="workflows"),
     case(
         "C11",

@@ -31,6 +31,7 @@ from tests.security.case import (
     READING,
     REQUEST_LIMITS,
     ROUTING,
+    SCHEDULES,
     SHARED_LIMITS,
     USAGE,
     case,
@@ -46,7 +47,7 @@ MALFORMED_CASES = [
         ),
         BAD_TARGETS("test_an_id_that_is_no_id_is_an_unknown_one", "test_no_query_value_is_a_500"),
         OUTGOING("test_a_foreign_webhook_is_a_missing_one"),
-        later="schedules: time zones",
+        SCHEDULES("test_what_names_no_time_zone_is_400"),
     ),
     case(
         "E2",
@@ -61,7 +62,7 @@ MALFORMED_CASES = [
         BAD_TARGETS("test_an_id_that_is_no_id_is_an_unknown_one", "test_a_queue_name_that_is_no_name_is_400"),
         INJECTION("test_a_name_outside_the_alphabet_is_400"),
         INPUT("test_an_organization_is_not_found_by_what_only_looks_like_its_id"),
-        later="schedules: time zones",
+        SCHEDULES("test_what_names_no_time_zone_is_400"),
     ),
     case(
         "E4",
@@ -202,7 +203,14 @@ SIZE_CASES = [
         QUEUES("TestPause::test_a_reason_of_500_characters_is_the_longest"),
         later="workflows: jobs of one",
     ),
-    case("F6", "times that never come", later="schedules"),
+    case(
+        "F6",
+        "times that never come",
+        SCHEDULES(
+            "test_what_is_no_expression_is_400",
+            "test_an_expression_that_matches_seldom_or_never_is_judged_all_the_same",
+        ),
+    ),
     case(
         "F7",
         "a body or a head that arrives slowly",
@@ -241,7 +249,7 @@ PLAN_CASES = [
         API_KEYS("test_the_free_plan_has_two_keys"),
         OUTGOING("test_the_free_plan_has_one_enabled_webhook"),
         USAGE("test_a_quota_names_the_next_tier_if_there_is_one"),
-        later="schedules",
+        SCHEDULES("test_the_free_plan_has_one_active_schedule"),
     ),
     case(
         "G2",

@@ -191,7 +191,6 @@ DISCLOSURE_CASES = [
         "I9",
         "deleting an organization with something active",
         OWN_ORGANIZATION("test_an_organization_with_anything_active_is_not_deleted"),
-        later="schedules",
     ),
     case(
         "I10",

@@ -88,6 +88,19 @@ _REST = [
         " 3, case when n % 10 = 0 then 1 else 2 end, case when n % 10 = 0 then now() + interval '1 hour' end, '{}', at"
         " from (select n, now() - n * interval '1 second' as at from generate_series(1, 20000) as n) as made"
     ),
+    # Of those that are active none is due for an hour.
+    (
+        f"insert into millstream.schedules (tenant_id, id, name, cron, timezone, queue, payload, job_type, priority,"
+        " max_retries, timeout_seconds, size_bytes, is_active, next_run_at, created_at, updated_at)"
+        f" select 1 + n % {TENANTS}, md5('schedule' || n)::uuid, 's', '0 0 1 1 *', 'UTC', 'q' || n % 7, '{{}}', '', 0, 3,"
+        " 300, 2, n % 20 > 0, now() + interval '1 hour' + n * interval '1 second', now(), now()"
+        " from generate_series(1, 20000) as n"
+    ),
+    (
+        f"insert into millstream.schedule_runs (tenant_id, id, schedule_id, status, job_id, started_at, finished_at)"
+        f" select 1 + n % {TENANTS}, {_ID}, md5('schedule' || n % 100)::uuid, 3, gen_random_uuid(), at, at"
+        " from (select n, now() - n * interval '1 second' as at from generate_series(1, 20000) as n) as made"
+    ),
     (
         f"insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash) select 1 + n % {TENANTS},"
         " gen_random_uuid(), 'k', 'sk', sha256(n::text::bytea), '' from generate_series(1, 2000) as n"

@@ -20,6 +20,8 @@ GROWING = (
     "idempotency_keys",
     "job_events",
     "outgoing_deliveries",
+    "schedules",
+    "schedule_runs",
     "counters",
     "workers",
     "api_keys",

@@ -106,10 +106,12 @@ _VALUES: Mapping[str, str] = {
 _SPECIAL: Mapping[tuple[str, str], str] = {
     ("jobs_done", "state"): "7",
     ("job_events", "kind"): "4",
+    ("schedule_runs", "status"): "3",
 }
 # Columns that may be null, but not in every row.
 _OPTIONAL: Mapping[str, Mapping[str, str]] = {
     "outgoing_deliveries": {"url": "'https://example.com/'", "next_attempt_at": "now()"},
+    "schedule_runs": {"job_id": "gen_random_uuid()"},
 }
 
 

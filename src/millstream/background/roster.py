@@ -14,6 +14,8 @@ from millstream.observe import metrics
 HELD_JOB_SECONDS = 0.1
 # What another process noted, and what is tried again, is found by looking.
 DISPATCH_SECONDS = 0.5
+# The timer knows of every schedule; only one that another process, which ended since, was given is found by looking.
+FIRE_SECONDS = 1.0
 
 
 def loops_of(engine: Engine) -> list[Loop]:
@@ -40,6 +42,13 @@ def loops_of(engine: Engine) -> list[Loop]:
             step=partial(_dispatch, engine),
             leader_only=False,
             hint=engine.context.outbox.noted,
+        ),
+        Loop(
+            name="scheduler",
+            interval_seconds=FIRE_SECONDS,
+            step=partial(_fire, engine),
+            leader_only=False,
+            hint=engine.firing.hint,
         ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),
@@ -131,6 +140,15 @@ async def _reap(engine: Engine) -> Step:
 async def _dispatch(engine: Engine) -> Step:
     begun = await engine.delivering.dispatch()
     return Step(begun, 0.0 if engine.delivering.round_goes_on else None)
+
+
+async def _fire(engine: Engine) -> Step:
+    fired = await engine.firing.fire()
+    seconds = fired.next_seconds
+    if seconds is None or seconds > 0:
+        return Step(fired.taken, seconds)
+    # What is due and was left alone is held by another process, which is firing it.
+    return Step(fired.taken, 0.0 if fired.taken else HELD_JOB_SECONDS)
 
 
 async def _expire(engine: Engine) -> Step:

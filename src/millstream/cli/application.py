@@ -16,6 +16,10 @@ _COMMANDS = {
     ),
     "job": ("millstream.cli.job:commands", "Enqueue, list, inspect, retry and cancel jobs."),
     "queue": ("millstream.cli.queue:commands", "Configure, pause, resume and inspect queues."),
+    "schedule": (
+        "millstream.cli.schedule:commands",
+        "Create, list, pause, resume, trigger and delete schedules.",
+    ),
     "worker": ("millstream.cli.worker:commands", "See who works."),
     "db": ("millstream.cli.db:commands", "Reach and migrate the database."),
     "bench": ("millstream.cli.bench.command:bench_app", "Measure this machine."),

@@ -1,16 +1,14 @@
 """`millstream job`."""
 
-import sys
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import App, Parameter
 
-from millstream.cli.failure import CommandFailed
+from millstream.cli.json_argument import json_argument
 from millstream.cli.output import Json, console, print_fields, print_json, print_table
 from millstream.cli.target import Target, ask
-from millstream.client.json_value import JsonValue
 from millstream.client.types import JobStatus, JobSummary
 
 commands = App(name="job", help="Enqueue, list, inspect, retry and cancel jobs.")
@@ -99,7 +97,7 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Enqueue one job. PAYLOAD is JSON, or - for standard input."""
-    value = _payload(payload)
+    value = json_argument(payload)
     enqueued = ask(
         server,
         lambda client: client.jobs.enqueue(
@@ -183,13 +181,3 @@ def _row(job: JobSummary) -> tuple[object, ...]:
         job.created_at,
         error[0] if error else None,
     )
-
-
-def _payload(text: str) -> JsonValue:
-    source = sys.stdin.read() if text == "-" else text
-    try:
-        return msgspec.json.decode(source)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise CommandFailed(
-            f"the payload is not valid JSON: {error}", 'Quote it for the shell: \'{"to": "ada@example.org"}\''
-        ) from error

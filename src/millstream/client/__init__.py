@@ -32,6 +32,8 @@ from millstream.client.types import (
     NewJob,
     Page,
     Release,
+    Schedule,
+    ScheduleRun,
     WorkerStatus,
 )
 from millstream.client.worker import RetryLater, RunningJob, Worker
@@ -65,6 +67,8 @@ __all__ = [
     "Retries",
     "RetryLater",
     "RunningJob",
+    "Schedule",
+    "ScheduleRun",
     "Unauthorized",
     "Unavailable",
     "ValidationFailed",

@@ -84,6 +84,23 @@ STATUS_IDS_MAX: Final = 100
 DEAD_RETRY_JOBS_MAX: Final = 100
 DEAD_PURGE_JOBS_MAX: Final = 10_000
 
+# Schedules
+SCHEDULE_NAME_CHARS_MAX: Final = 255
+SCHEDULE_DESCRIPTION_CHARS_MAX: Final = 1_000
+CRON_CHARS_MIN: Final = 9
+CRON_CHARS_MAX: Final = 100
+TIME_ZONE_CHARS_MAX: Final = 64
+# Of one tenant, those that are paused included.
+SCHEDULES_MAX: Final = 100_000
+SCHEDULE_PAGE_ROWS_MAX: Final = 500
+# Templates are large: a page of more is refused.
+SCHEDULE_PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
+SCHEDULE_RUNS_MAX: Final = 500
+SCHEDULE_RUNS_FORGOTTEN_MAX: Final = 10_000
+RUN_ERROR_CHARS_MAX: Final = 4_096
+# Due ones that one transaction fires.
+FIRED_SCHEDULES_MAX: Final = 250
+
 # Workers
 WORKER_CONCURRENCY_MAX: Final = 100
 WORKER_CURRENT_JOBS_MAX: Final = 2**31 - 1

@@ -126,6 +126,30 @@ class CappedEnqueuing:
         [admission] = await self._admit(session, [_Turn(principal.tenant_id, [request])])
         admission.enforce()
 
+    async def find_refusals(
+        self, session: Session, asked: Sequence[tuple[Plan, CreateRow]]
+    ) -> dict[int, MillstreamError]:
+        """Return what keeps jobs of many tenants from being created, by their places in `asked`; the others fit.
+
+        Tenants whose plans cap jobs stay locked until the transaction of `session` ends, so that it remains so.
+        """
+        turns: dict[int, _Turn] = {}
+        places: dict[int, list[int]] = {}
+        for place, (plan, row) in enumerate(asked):
+            if plan.caps_jobs:
+                request = _Request(plan, (row,), asyncio.get_running_loop().create_future())
+                turns.setdefault(row.tenant_id, _Turn(row.tenant_id, [])).requests.append(request)
+                places.setdefault(row.tenant_id, []).append(place)
+        if not turns:
+            return {}
+        admissions = await self._admit(session, list(turns.values()))
+        return {
+            place: refusal
+            for turn, admission in zip(turns.values(), admissions, strict=True)
+            for place, refusal in zip(places[turn.tenant_id], admission.refusals, strict=True)
+            if refusal is not None
+        }
+
     async def close(self) -> None:
         """Take no more requests, answer all that wait, then stop."""
         self._closing = True
@@ -295,11 +319,16 @@ class _Admission:
     def refuse(self, error: MillstreamError) -> None:
         self._decisions.append(error)
 
+    @property
+    def refusals(self) -> list[MillstreamError | None]:
+        """What refused each request; None where nothing did."""
+        return [decision if isinstance(decision, MillstreamError) else None for decision in self._decisions]
+
     def enforce(self) -> None:
         """Raise what refused a request, if anything did."""
-        for decision in self._decisions:
-            if isinstance(decision, MillstreamError):
-                raise decision
+        for refusal in self.refusals:
+            if refusal is not None:
+                raise refusal
 
     def answer(self, created: Sequence[Created]) -> _Answer:
         """Return the outcomes, given what became of `rows`."""

@@ -15,6 +15,7 @@ from millstream.engine.credentials import Credentials
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
+from millstream.engine.firing import Firing
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
@@ -23,6 +24,7 @@ from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
+from millstream.engine.schedules import Schedules
 from millstream.engine.settlements import Settling
 from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenant_removal import TenantRemoval
@@ -94,6 +96,8 @@ class Engine:
         )
         deleting = Deleting(context)
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
+        self.firing = Firing(context, enqueuing)
+        self.schedules = Schedules(context, enqueuing, self.firing)
         self.ingest = Ingest(context, enqueuing, secrets=settings.webhook_secrets)
         self.queues = Queues(context, deleting)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)

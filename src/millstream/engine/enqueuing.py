@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -40,6 +41,16 @@ class EnqueueLimits(Struct, frozen=True):
     """What this server allows whatever the plan: the size of a payload in bytes."""
 
     payload_bytes_max: int = 1024 * 1024
+
+
+class Within(Struct, frozen=True):
+    """What became of jobs that an open transaction creates: each, or why there is none.
+
+    `announce` is to be called when that is committed.
+    """
+
+    outcomes: list[Created | MillstreamError]
+    announce: Callable[[], None]
 
 
 class Enqueuing:
@@ -90,7 +101,7 @@ class Enqueuing:
         Raises AccessDenied, PayloadTooLarge, BadRequest (unknown parent), QuotaExceeded or Unavailable.
         """
         check_queue(principal, job.queue)
-        self._check_payload(principal.plan, job)
+        self.check_payload(principal.plan, job)
         if job.parent_job_id is not None:
             await self._check_parent(principal.tenant_id, job.parent_job_id)
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
@@ -106,7 +117,7 @@ class Enqueuing:
         `beside` is called before the commit; when it raises, nothing is created.
         """
         check_queue(principal, job.queue)
-        self._check_payload(principal.plan, job)
+        self.check_payload(principal.plan, job)
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
         [created] = await self._create_apart(principal, [row], beside)
         return Enqueued(created.id, created.created)
@@ -125,7 +136,7 @@ class Enqueuing:
         refused: dict[int, MillstreamError] = {}
         for place, job in enumerate(new):
             try:
-                self._check_payload(principal.plan, job)
+                self.check_payload(principal.plan, job)
             except PayloadTooLarge as error:
                 refused[place] = error
                 continue
@@ -143,7 +154,37 @@ class Enqueuing:
             )
         return answers
 
-    def _check_payload(self, plan: Plan, job: NewJob) -> None:
+    async def create_within(self, session: Session, asked: Sequence[tuple[Plan, NewJob, int]]) -> Within:
+        """Create jobs (plan, job without an idempotency key, tenant) in the open transaction of `session`.
+
+        Each is created as far as its tenant's plan has room for it. `session` is not a tenant's.
+        """
+        outcomes: list[Created | MillstreamError | None] = [None for _ in asked]
+        fitting: list[tuple[Plan, CreateRow]] = []
+        places: list[int] = []
+        for place, (plan, job, tenant_id) in enumerate(asked):
+            try:
+                self.check_payload(plan, job)
+            except PayloadTooLarge as error:
+                outcomes[place] = error
+                continue
+            fitting.append((plan, CreateRow(tenant_id, self._context.ids.next(), job)))
+            places.append(place)
+        refusals = await self._capped.find_refusals(session, fitting)
+        for fit, refusal in refusals.items():
+            outcomes[places[fit]] = refusal
+        rows = [row for fit, (_, row) in enumerate(fitting) if fit not in refusals]
+        labels = self._new_labels(rows)
+        created = await self._insert(session, rows, labels, secrets.randbits(63)) if rows else []
+        await self._note(session, rows, created)
+        answers = iter(created)
+        return Within(
+            [next(answers) if outcome is None else outcome for outcome in outcomes],
+            partial(self._announce, rows, created, labels),
+        )
+
+    def check_payload(self, plan: Plan, job: NewJob) -> None:
+        """Raise PayloadTooLarge for a payload that the plan, or this server, does not take."""
         # Characters are at most bytes: only a text near the limit is worth encoding.
         limit = min(plan.max_payload_size_bytes, self._limits.payload_bytes_max)
         if len(job.payload) * 4 > limit:

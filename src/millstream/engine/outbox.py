@@ -99,6 +99,16 @@ class Outbox:
         if await outgoing_deliveries.note_event(session, tenant_id, event, text, self._clock.now()):
             self.noted.set()
 
+    async def note_events(
+        self, session: Session, event: WebhookEvent, told: Sequence[tuple[int, dict[str, object]]]
+    ) -> None:
+        """Note an event of many tenants (tenant, data), as `note_event` does of one; not in a tenant's session."""
+        if not told or not await self._wants(session, (tenant_id for tenant_id, _ in told), event.bit):
+            return
+        texts = [(tenant_id, msgspec.json.encode(data).decode()) for tenant_id, data in told]
+        if await outgoing_deliveries.note_events(session, event, texts, self._clock.now()):
+            self.noted.set()
+
     async def _wants(self, session: Session, tenant_ids: Iterable[int], events: int) -> bool:
         if time.monotonic() >= self._fresh_until:
             await self._look(session)

@@ -22,7 +22,7 @@ class TenantRemoval:
     async def remove(self, organization_id: str, *, unless_active: bool) -> None:
         """Remove a tenant with everything that is its own; its credentials stop at once.
 
-        Raises NotFound, or Conflict while it has unfinished jobs or workers and `unless_active` is set.
+        Raises NotFound, or Conflict while it has unfinished jobs, workers or active schedules and `unless_active` is set.
         """
         async with self._context.database.transaction() as session:
             tenant_id = await tenant_removal.hold_tenant(session, organization_id)
@@ -65,3 +65,5 @@ async def _refuse_active(session: Session, tenant_id: int) -> None:
         raise Conflict(f"Organization has {active.jobs} {many}active jobs")
     if active.workers:
         raise Conflict(f"Organization has {active.workers} active workers")
+    if active.schedules:
+        raise Conflict(f"Organization has {active.schedules} active schedules")

@@ -11,7 +11,7 @@ from millstream.domain import limits
 from millstream.domain.errors import PoisonRow
 from millstream.domain.plan import plan_of
 from millstream.engine.context import Context
-from millstream.store import ingest, job_reads, outgoing_deliveries, upkeep, workers
+from millstream.store import ingest, job_reads, outgoing_deliveries, schedules, upkeep, workers
 from millstream.store.database import Session
 from millstream.store.job_reads import JobGauges
 from millstream.store.workers import WorkerGauges
@@ -98,6 +98,7 @@ class Upkeep:
                 pruned += await outgoing_deliveries.prune_deliveries(
                     session, history_bounds, limit=limits.PRUNED_ROWS_MAX
                 )
+                pruned += await schedules.prune_runs(session, history_bounds, limit=limits.PRUNED_ROWS_MAX)
             after = tenants[-1].id
 
     async def add_partitions(self) -> int:

@@ -26,6 +26,7 @@ _NOTE_JOBS = _QUERIES["note_job_events"].taking(
     "now", "webhooks_max", "result_bytes_max", "tenant_ids", "job_ids", "events", "statuses", "worker_ids"
 )
 _NOTE = _QUERIES["note_event"].taking("now", "tenant_id", "event", "data")
+_NOTE_MANY = _QUERIES["note_events"].taking("now", "event", "tenant_ids", "datas")
 _ORPHANED = _QUERIES["find_orphaned_jobs"].taking("now", "tenant_ids", "ids")
 _CLAIM = _QUERIES["claim_outgoing_deliveries"].taking(
     "now", "after_tenant_id", "after_receiver", "receivers_max", "limit", "claim_id", "claim_seconds",
@@ -67,6 +68,20 @@ async def note_event(
 ) -> int:
     """Add a delivery of `data` (a JSON object) for each webhook that wants `event`; returns how many."""
     row = await session.one(_NOTE, now, tenant_id, event, data)
+    return 0 if row is None else int(row["noted"])
+
+
+async def note_events(
+    session: Session, event: WebhookEvent, told: Sequence[tuple[int, str]], now: datetime | None
+) -> int:
+    """Add a delivery for each webhook that wants `event` and what it tells of its tenant; returns how many."""
+    row = await session.one(
+        _NOTE_MANY,
+        now,
+        event,
+        arrays.ints([tenant_id for tenant_id, _ in told]),
+        arrays.texts([data for _, data in told]),
+    )
     return 0 if row is None else int(row["noted"])
 
 

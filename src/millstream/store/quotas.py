@@ -83,6 +83,7 @@ async def count_usage(
         queues=row["queues"],
         workers=row["workers"],
         api_keys=row["api_keys"],
+        schedules=row["schedules"],
         webhooks=row["webhooks"],
     )
 

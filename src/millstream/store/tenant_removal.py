@@ -17,10 +17,11 @@ _FORGET = _QUERIES["forget_removed_tenant"].taking("tenant_id", "now", "seconds"
 
 
 class ActiveResources(Struct, frozen=True):
-    """What of a tenant is in use: jobs that are not finished (counted up to a bound), workers not offline."""
+    """What of a tenant is in use: jobs that are not finished (counted up to a bound), workers not offline, schedules."""
 
     jobs: int
     workers: int
+    schedules: int
 
 
 async def hold_tenant(session: Session, public_id: str) -> int | None:
@@ -32,7 +33,9 @@ async def hold_tenant(session: Session, public_id: str) -> int | None:
 async def count_active_resources(session: Session, tenant_id: int, *, counted_max: int) -> ActiveResources:
     """Return what of the tenant is in use."""
     row = await session.one(_ACTIVE, tenant_id, counted_max)
-    return ActiveResources(0, 0) if row is None else ActiveResources(row["jobs"], row["workers"])
+    if row is None:
+        return ActiveResources(0, 0, 0)
+    return ActiveResources(row["jobs"], row["workers"], row["schedules"])
 
 
 async def remove_tenant(session: Session, tenant_id: int, now: datetime | None) -> None:

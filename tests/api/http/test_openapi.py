@@ -18,6 +18,7 @@ from millstream.engine.engine import Engine
 NOUNS = (
     "jobs",
     "queues",
+    "schedules",
     "workers",
     "tenants",
     "usage",

@@ -38,6 +38,8 @@ class Estate:
     key_ids: tuple[str, ...]
     """The key that everything here was made with, and one of a queue."""
     refresh_token: str
+    schedule_id: str
+    """It has run once, on request."""
     webhook_id: str
     delivery_id: str
     """What told the receiver of the job that waits."""
@@ -67,6 +69,7 @@ class Estate:
         made = answered(api.post("/api-keys", {"name": f"{mark} key", "queues": [queue]}), 201)
         keys = tuple(row["id"] for row in answered(api.get("/api-keys")))
         tokens = log_in(api)
+        schedule, run, scheduled = _plan(api, queue, mark)
         receiver.answer = mark.encode()
         webhook = _subscribe(api, receiver.url, mark)
         waiting = api.enqueue(queue, payload, priority=3)
@@ -83,11 +86,13 @@ class Estate:
             email=organization["billing_email"],
             key_ids=keys,
             refresh_token=tokens["refresh_token"],
+            schedule_id=schedule,
             webhook_id=webhook,
             delivery_id=delivery,
             receiver=receiver,
             secrets=frozenset(
                 {mark, *jobs, received["job_id"], running["lease_id"], tenant.organization_id}
+                | {schedule, run, scheduled}
                 | {organization["slug"], *keys, webhook, delivery, receiver.url}
                 | {tenant.api_key, tenant.webhook_token, made["key"]}
                 | {tokens["access_token"], tokens["refresh_token"]}
@@ -143,6 +148,17 @@ def _describe(api: Api, admin: Administrator, tenant: LiveTenant, mark: str) -> 
     answered(admin.patch(path, noted))
     chosen = {"name": f"{mark} Ltd", "billing_email": f"{mark}@example.com", "description": mark}
     return answered(api.put(path, {**chosen, "settings": {"of": mark}}))
+
+
+def _plan(api: Api, queue: str, mark: str) -> tuple[str, str, str]:
+    """Return the ids of a schedule, of its run, and of the job that this created."""
+    body = {"name": f"{mark} schedule", "cron_expression": "0 0 1 1 *", "queue_name": f"{queue}-planned"}
+    of = {"of": mark}
+    described = {"description": mark, "payload_template": of, "tags": of, "metadata": of}
+    schedule = answered(api.post("/schedules", {**body, **described}), 201)["id"]
+    job = answered(api.post(f"/schedules/{schedule}/trigger"))["job_id"]
+    [run] = answered(api.get(f"/schedules/{schedule}/history"))
+    return schedule, run["id"], job
 
 
 def _subscribe(api: Api, url: str, mark: str) -> str:

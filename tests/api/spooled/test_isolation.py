@@ -133,11 +133,15 @@ def call_of(endpoint: Endpoint, owner: Estate, objects: tuple[str, ...]) -> Call
         names = [] if kind is None else [field.encode_name for field in msgspec.structs.fields(kind)]
         body = {name: FIELDS[name](owner) for name in names if name in FIELDS}
     query = {
-        parameter.name: str(FIELDS[parameter.name](owner))
+        parameter.name: _in_query(FIELDS[parameter.name](owner))
         for parameter in endpoint.query
         if parameter.name in FIELDS
     }
     return Call(path, body, query, statuses_of(endpoint))
+
+
+def _in_query(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def statuses_of(endpoint: Endpoint) -> set[int]:
@@ -304,6 +308,8 @@ def test_the_owner_reaches_what_the_others_do_not(
     for path, told in {
         f"/jobs/{owner.jobs[0]}": {owner.mark, owner.jobs[0]},
         "/webhooks/deliveries": {owner.mark},
+        "/schedules": {owner.mark, owner.schedule_id},
+        f"/schedules/{owner.schedule_id}/history": {owner.schedule_id},
         "/organizations": {owner.mark, owner.slug, owner.tenant.organization_id},
         "/organizations/webhook-token": {owner.tenant.webhook_token},
         f"/organizations/{owner.tenant.organization_id}/members": {owner.mark, *owner.key_ids},

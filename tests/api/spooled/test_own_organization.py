@@ -145,6 +145,12 @@ def test_an_organization_with_anything_active_is_not_deleted(own: Api, tenant: L
     worker = answered(own.post("/workers/register", {"queue_name": queue, "hostname": "h"}), 201)["id"]
     assert "1" in refused(own.delete(path), 409, "CONFLICT")["message"]
     answered(own.post(f"/workers/{worker}/deregister"), 204)
+    planned = {"name": "s", "cron_expression": "0 0 1 1 *", "queue_name": queue, "payload_template": 1}
+    schedules = [answered(own.post("/schedules", planned), 201)["id"] for _ in range(3)]
+    answered(own.post(f"/schedules/{schedules[0]}/pause"))
+    assert "2 active schedules" in refused(own.delete(path), 409, "CONFLICT")["message"]
+    for schedule in schedules[1:]:
+        answered(own.delete(f"/schedules/{schedule}"), 204)
     answered(own.delete(path), 204)
     refused(own.get("/organizations"), 401)
     refused(own.delete(path), 401)

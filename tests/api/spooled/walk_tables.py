@@ -15,6 +15,7 @@ from tests.api.spooled.wire import Api, answered
 Kind = Literal["object", "word"]
 OBJECTS: dict[str, tuple[Kind, Callable[[Estate], tuple[str, ...]]]] = {
     "/jobs/{job_id}": ("object", lambda owner: owner.jobs),
+    "/schedules/{schedule_id}": ("object", lambda owner: (owner.schedule_id,)),
     "/workers/{worker_id}": ("object", lambda owner: (owner.worker_id,)),
     "/queues/{name}": ("word", lambda owner: (owner.queue,)),
     "/webhooks/{organization_id}": ("object", lambda owner: (owner.tenant.organization_id,)),
@@ -45,6 +46,7 @@ FIELDS: dict[str, Callable[[Estate], object]] = {
     "code": lambda _: "000000",
     "confirm": lambda _: True,
     "created": lambda _: 1,
+    "cron_expression": lambda _: "0 0 1 1 *",
     "current_jobs": lambda _: 1,
     "data": lambda _: {"object": {}},
     "default_timeout": lambda _: 60,
@@ -68,6 +70,7 @@ FIELDS: dict[str, Callable[[Estate], object]] = {
     "name": lambda _: "A walker",
     "parent_job_id": lambda owner: owner.jobs[0],
     "payload": lambda _: {},
+    "payload_template": lambda owner: {"of": owner.mark},
     "plan_tier": lambda _: "enterprise",
     "priority": lambda _: 9,
     "q": lambda owner: owner.mark,

@@ -20,6 +20,7 @@ from millstream.api.spooled.organizations import OrganizationEndpoints
 from millstream.api.spooled.outgoing_webhooks import OutgoingWebhookEndpoints
 from millstream.api.spooled.problems import ProblemBody, problem_response
 from millstream.api.spooled.queues import QueueEndpoints
+from millstream.api.spooled.schedules import ScheduleEndpoints
 from millstream.api.spooled.sign_ins import SignInEndpoints
 from millstream.api.spooled.slugs import SlugEndpoints
 from millstream.api.spooled.tokens import TokenEndpoints
@@ -58,6 +59,7 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *DeadLetterEndpoints(engine).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
+        *ScheduleEndpoints(engine).endpoints(),
         *IngestEndpoints(engine, settings).endpoints(),
         *OutgoingWebhookEndpoints(engine).endpoints(),
         *OrganizationEndpoints(engine, settings).endpoints(),

@@ -7,6 +7,7 @@ from typing import Self
 from millstream.client._async.dead_letters import AsyncDeadLetters
 from millstream.client._async.jobs import AsyncJobs
 from millstream.client._async.queues import AsyncQueues
+from millstream.client._async.schedules import AsyncSchedules
 from millstream.client._async.transport import AsyncTransport
 from millstream.client._async.workers import AsyncWorkers
 from millstream.client.credentials import Credentials
@@ -50,6 +51,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.dead_letters = AsyncDeadLetters(self._transport)
         self.queues = AsyncQueues(self._transport)
+        self.schedules = AsyncSchedules(self._transport)
         self.workers = AsyncWorkers(self._transport)
 
     @classmethod

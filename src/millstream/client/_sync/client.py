@@ -7,6 +7,7 @@ from typing import Self
 from millstream.client._sync.dead_letters import DeadLetters
 from millstream.client._sync.jobs import Jobs
 from millstream.client._sync.queues import Queues
+from millstream.client._sync.schedules import Schedules
 from millstream.client._sync.transport import Transport
 from millstream.client._sync.workers import Workers
 from millstream.client.credentials import Credentials
@@ -50,6 +51,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.dead_letters = DeadLetters(self._transport)
         self.queues = Queues(self._transport)
+        self.schedules = Schedules(self._transport)
         self.workers = Workers(self._transport)
 
     @classmethod

@@ -24,6 +24,7 @@ from millstream.client.types.jobs import (
 )
 from millstream.client.types.page import Page
 from millstream.client.types.queues import Queue, QueuePaused, QueueResumed, QueueStats, QueueSummary
+from millstream.client.types.schedules import Schedule, ScheduleRun, ScheduleRunStatus, ScheduleTriggered
 from millstream.client.types.workers import RegisteredWorker, WorkerInfo, WorkerStatus
 
 __all__ = [
@@ -52,6 +53,10 @@ __all__ = [
     "QueueSummary",
     "RegisteredWorker",
     "Release",
+    "Schedule",
+    "ScheduleRun",
+    "ScheduleRunStatus",
+    "ScheduleTriggered",
     "Settled",
     "Settlement",
     "WorkerInfo",

@@ -82,6 +82,22 @@ with noted as (
 )
 select count(*) as noted from noted;
 
+-- name: note_events :one
+-- Adds deliveries of one event of many tenants, as note_event does of one.
+with noted as (
+    insert into millstream.outgoing_deliveries (
+        tenant_id, id, webhook_id, receiver, event, data, created_at, next_attempt_at
+    )
+    select
+        g.tenant_id, millstream.new_id_at(coalesce(:now::timestamptz, now())), w.id, w.id, :event::smallint, g.data,
+        coalesce(:now::timestamptz, now()), coalesce(:now::timestamptz, now())
+    from unnest(:tenant_ids::text::int[], :datas::text::text[]) as g (tenant_id, data)
+    inner join millstream.outgoing_webhooks as w
+        on w.tenant_id = g.tenant_id and w.enabled and :event::smallint = any(w.events)
+    returning 1
+)
+select count(*) as noted from noted;
+
 -- name: find_orphaned_jobs :many
 -- Finds the jobs that this transaction cancelled because a job above them was buried.
 with recursive buried as materialized (

@@ -68,6 +68,9 @@ select
         where k.tenant_id = :tenant_id::int and k.is_active and not k.is_session
     ) as api_keys,
     (
+        select count(*) from millstream.schedules as s where s.tenant_id = :tenant_id::int and s.is_active
+    ) as schedules,
+    (
         select count(*) from millstream.outgoing_webhooks as w where w.tenant_id = :tenant_id::int and w.enabled
     ) as webhooks;
 

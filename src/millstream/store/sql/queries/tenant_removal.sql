@@ -16,7 +16,10 @@ select
     ) as jobs,
     (
         select count(*) from millstream.workers as w where w.tenant_id = :tenant_id::int and w.status < 4
-    ) as workers;
+    ) as workers,
+    (
+        select count(*) from millstream.schedules as s where s.tenant_id = :tenant_id::int and s.is_active
+    ) as schedules;
 
 -- name: remove_tenant :one
 -- Removes a tenant with its keys at once, and notes that its other rows are to go.
