@@ -66,11 +66,11 @@ class Connections:
         now = time.monotonic()
         self._idle[place].append(connection)
         self._idle_since[connection] = place, now
-        while len(self._idle_since) > KEPT_CONNECTIONS or self._oldest_since() < now - KEPT_SECONDS:
+        while self._idle_since:
+            _, oldest_since = next(iter(self._idle_since.values()))
+            if len(self._idle_since) <= KEPT_CONNECTIONS and oldest_since >= now - KEPT_SECONDS:
+                break
             await self._close_oldest()
-
-    def _oldest_since(self) -> float:
-        return next(iter(self._idle_since.values()))[1]
 
     async def _close_oldest(self) -> None:
         connection, (place, _) = next(iter(self._idle_since.items()))
