@@ -27,6 +27,7 @@ from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles
 from millstream.store.tenants import NewTenant
+from tests.spare_databases import SpareDatabases
 
 STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEMPLATE = "millstream_template"
@@ -199,6 +200,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     superuser_dsn: str
     template_dsn: str
     dsn_of: Callable[[str], str]
+    superuser_dsn_of: Callable[[str], str]
     pid: int
 
 
@@ -219,6 +221,7 @@ def cluster() -> Iterator[Cluster]:
                 superuser_dsn=embedded.dsn(),
                 template_dsn=embedded.dsn(database=TEMPLATE),
                 dsn_of=lambda database: embedded.dsn(user=installation.EMBEDDED_LOGIN, database=database),
+                superuser_dsn_of=lambda database: embedded.dsn(database=database),
                 pid=embedded.pid,
             )
         finally:
@@ -236,22 +239,27 @@ async def _make_template(embedded: EmbeddedServer) -> None:
         await installation.migrate(session, roles)
     async with installation.direct_session(embedded.dsn()) as session:
         await session.run(f"alter database {installation.EMBEDDED_DATABASE} rename to {TEMPLATE}")
-        # A database a test: copying them is most of the suite's time. What has to survive a crash is tested
+        # Databases are made and emptied all the time. What has to survive a crash is tested
         # on servers of its own, as they are started for users.
         await session.run("alter system set fsync = off")
         await session.run("alter system set full_page_writes = off")
         await session.run("select pg_reload_conf()")
 
 
+@pytest.fixture(scope="session")
+def spare_databases(cluster: Cluster) -> Iterator[SpareDatabases]:
+    """The databases that tests are alone in, one after the other."""
+    spares = SpareDatabases(cluster.superuser_dsn_of, TEMPLATE)
+    yield spares
+    spares.close()
+
+
 @pytest.fixture
-async def database_dsn(cluster: Cluster) -> AsyncIterator[str]:
-    """A fresh migrated database."""
-    name = f"test_{secrets.token_hex(6)}"
-    async with installation.direct_session(cluster.superuser_dsn) as session:
-        await session.run(f"create database {name} template {TEMPLATE}")
+def database_dsn(cluster: Cluster, spare_databases: SpareDatabases) -> Iterator[str]:
+    """A migrated database without a row of anybody's."""
+    name = spare_databases.borrow()
     yield cluster.dsn_of(name)
-    async with installation.direct_session(cluster.superuser_dsn) as session:
-        await session.run(f"drop database {name} with (force)")
+    spare_databases.give_back(name)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import httpcore2
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from millstream.domain.webhook_url import Address
 from millstream.outbound.client import WebhookClient
 from millstream.outbound.network import GuardedNetwork
+from millstream.outbound.stream import DirectNetwork
 
 
 @dataclass
@@ -44,8 +44,7 @@ class Internet(httpcore2.AsyncNetworkBackend):
         self.dialled.append(host)
         if host not in self.ports:
             raise httpcore2.ConnectError
-        real = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
-        return await real.connect_tcp("127.0.0.1", self.ports[host], timeout)
+        return await DirectNetwork().connect_tcp("127.0.0.1", self.ports[host], timeout)
 
     def client(self, trust: ssl.SSLContext | None = None) -> WebhookClient:
         return WebhookClient(local_http=True, network=GuardedNetwork(self.resolve, self), trust=trust)

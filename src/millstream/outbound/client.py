@@ -12,14 +12,13 @@ from msgspec import Struct
 from millstream.domain import limits
 from millstream.domain.webhook import REFUSED_URL, REQUEST_FAILED
 from millstream.domain.webhook_url import place_of
+from millstream.outbound.connections import Connections
 from millstream.outbound.network import GuardedNetwork, RefusedAddress, Resolve, Resolver
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 # How long the rest of an answer is waited for whose status is known: it is only kept to be shown.
 BODY_SECONDS = 5.0
-KEPT_CONNECTIONS = 64
-KEPT_SECONDS = 15.0
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
@@ -54,7 +53,7 @@ class WebhookClient:
         self._resolver = Resolver()
         self._network = network or GuardedNetwork(self._resolve)
         self._trust = trust
-        self._pool: httpcore2.AsyncConnectionPool | None = None
+        self._connections: Connections | None = None
 
     @property
     def _resolve(self) -> Resolve:
@@ -98,39 +97,34 @@ class WebhookClient:
 
     async def close(self) -> None:
         """Close what is open."""
-        if self._pool is not None:
-            await self._pool.aclose()
+        if self._connections is not None:
+            await self._connections.close()
         self._resolver.close()
 
     async def _post(
         self, url: str, body: bytes, headers: Sequence[tuple[bytes, bytes]], connect_seconds: float
     ) -> tuple[int, str]:
-        if self._pool is None:
-            self._pool = self._open_pool()
-        timeouts = dict.fromkeys(("read", "write", "pool"), REQUEST_SECONDS) | {"connect": connect_seconds}
-        async with self._pool.stream(
-            "POST",
-            url,
-            headers=[
-                (b"Content-Type", b"application/json"),
-                (b"User-Agent", b"Spooled-Webhook/1.0"),
-                (b"Accept-Encoding", b"identity"),
-                *headers,
-            ],
-            content=body,
-            extensions={"timeout": timeouts},
-        ) as response:
+        if self._connections is None:
+            # Once: reading the certificates takes tens of milliseconds.
+            self._connections = Connections(self._network, self._trust or httpcore2.default_ssl_context())
+        place = httpcore2.URL(url)
+        async with (
+            self._connections.lend(place.origin) as connection,
+            connection.stream(
+                "POST",
+                place,
+                headers=[
+                    (b"Content-Type", b"application/json"),
+                    (b"User-Agent", b"Spooled-Webhook/1.0"),
+                    (b"Accept-Encoding", b"identity"),
+                    *headers,
+                ],
+                content=body,
+                # The whole request has its time; the parts need none of their own.
+                extensions={"timeout": {"connect": connect_seconds}},
+            ) as response,
+        ):
             return response.status, cleaned(await _head_of(response))
-
-    def _open_pool(self) -> httpcore2.AsyncConnectionPool:
-        return httpcore2.AsyncConnectionPool(
-            # Made once: reading the certificates takes tens of milliseconds.
-            ssl_context=self._trust or httpcore2.default_ssl_context(),
-            max_connections=limits.DELIVERIES_IN_FLIGHT_MAX + limits.DELIVERIES_ON_REQUEST_MAX,
-            max_keepalive_connections=KEPT_CONNECTIONS,
-            keepalive_expiry=KEPT_SECONDS,
-            network_backend=self._network,
-        )
 
 
 async def _head_of(response: httpcore2.Response) -> bytes:

@@ -10,11 +10,11 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
 
 import httpcore2
 
 from millstream.domain.webhook_url import LOCAL_ADDRESSES, LOCAL_HOSTS, Address, is_public
+from millstream.outbound.stream import DirectNetwork
 
 # Look-ups are blocking calls of the C library, seconds long when a name server is away: in threads of their own they
 # hold up nothing else.
@@ -58,7 +58,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, resolve: Resolve, dial: httpcore2.AsyncNetworkBackend | None = None) -> None:
         self._resolve = resolve
-        self._dial = dial or cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
+        self._dial = dial or DirectNetwork()
 
     async def connect_tcp(
         self,

@@ -24,6 +24,7 @@ from millstream.cli.bench.plan import (
     Progress,
     Ready,
     WakeUpLoad,
+    WebhookLoad,
     WorkerLoad,
 )
 from millstream.cli.bench.workload import HttpWorkload, Workload
@@ -66,6 +67,10 @@ def _workload(plan: LoadPlan) -> Workload:
             from millstream.cli.bench.engine_workload import EngineWorkload
 
             return EngineWorkload(plan)
+        case WebhookLoad():
+            from millstream.cli.bench.webhook_workload import WebhookWorkload
+
+            return WebhookWorkload(plan)
         case _:
             assert_never(plan)
 

@@ -56,7 +56,19 @@ class FloodLoad(msgspec.Struct, frozen=True, tag="flood"):
     connections: int
 
 
-LoadPlan = FloodLoad | HttpLoad | WorkerLoad | WakeUpLoad | EngineLoad
+class WebhookLoad(msgspec.Struct, frozen=True, tag="webhook"):
+    """An organization of its own that is told of each of its jobs; an item is a delivery that was received.
+
+    `per_second` jobs are made; None: as many as are delivered.
+    """
+
+    host: str
+    port: int
+    admin_key: str
+    per_second: int | None
+
+
+LoadPlan = FloodLoad | HttpLoad | WorkerLoad | WakeUpLoad | EngineLoad | WebhookLoad
 
 
 class Go(msgspec.Struct, frozen=True):

@@ -35,12 +35,15 @@ class Credentials(msgspec.Struct, frozen=True):
 
     api_key: str
     url: str
+    admin_key: str | None = None
 
 
 class Server(msgspec.Struct, frozen=True):
     """A server that answers. What is None is not reachable from here and is not measured."""
 
     endpoint: Endpoint
+    # Of a server of our own: who may make organizations.
+    admin_key: str | None = None
     # As its administrator, for what is measured from outside.
     postgres: Postgres | None = None
     # As the server itself logs in, for the engine inside of another process.
@@ -164,6 +167,7 @@ async def start_server(*, processes: int | None = None) -> AsyncGenerator[Server
         postgres = running.postgres()
         yield Server(
             endpoint=endpoint,
+            admin_key=(await running.credentials()).admin_key,
             postgres=postgres,
             login_dsn=find_dsn(running.data_dir, user=EMBEDDED_LOGIN),
             pid=running.pid,

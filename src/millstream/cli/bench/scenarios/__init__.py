@@ -12,6 +12,7 @@ from millstream.cli.bench.scenarios.jobs import (
     measure_lifecycle,
 )
 from millstream.cli.bench.scenarios.start import measure_start
+from millstream.cli.bench.scenarios.webhooks import measure_webhooks
 from millstream.cli.bench.scenarios.worker import measure_latency, measure_worker
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -90,6 +91,13 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         target=Target(p99_ms=100),
         # An honest user beside the flood, not a second flood.
         connections=8,
+    ),
+    Scenario(
+        name="webhooks",
+        summary="jobs-create beside 300 webhook deliveries a second; deliveries alone before it",
+        item="job",
+        measure=measure_webhooks,
+        target=Target(baseline_ratio=0.9),
     ),
     Scenario(
         name="start",
