@@ -42,6 +42,7 @@ class Deleting:
                 if not chosen:
                     break
                 step = await self._delete_families(session, tenant_id, chosen, dead_only=True)
+            self._tell_freed(tenant_id, step.freed)
             if step.deeper:
                 await self._clear(tenant_id, step.deeper)
             else:
@@ -64,9 +65,10 @@ class Deleting:
                 page = await deletions.list_queue_jobs(
                     session, tenant_id, name, after=after, until=until, limit=limits.DELETED_ROWS_MAX
                 )
-                cancelled = await self._delete_page(session, tenant_id, page.jobs)
+                cancelled, freed = await self._delete_page(session, tenant_id, page.jobs)
             for _, job_id, queue in cancelled:
                 self._context.tell(EventKind.JOB_CANCELLED, tenant_id, queue, job_id)
+            self._tell_freed(tenant_id, freed)
             found = found or bool(page.jobs)
             after = page.last_id if page.looked_at == limits.DELETED_ROWS_MAX else None
         # Last, so that whoever has to ask again is not told that there is no such queue.
@@ -81,6 +83,7 @@ class Deleting:
         while levels:
             async with self._context.database.tenant(tenant_id) as session:
                 step = await self._delete_families(session, tenant_id, levels[-1], dead_only=False)
+            self._tell_freed(tenant_id, step.freed)
             if step.deeper:
                 levels.append(step.deeper)
             else:
@@ -93,29 +96,32 @@ class Deleting:
         ids = [job.id for job in chosen]
         below = await deletions.list_descendants(session, tenant_id, ids, limit=limits.DELETED_ROWS_MAX)
         if len(below) == limits.DELETED_ROWS_MAX:
-            return _Step(0, _deepest(below))
+            return _Step(0, _deepest(below), [])
         await deletions.lock_idempotency_keys(session, tenant_id, [*chosen, *(each.job for each in below)])
         locked = await deletions.lock_jobs(session, tenant_id, ids)
         doomed = [job.id for job in locked if job.is_dead or not dead_only]
         dependents = _descending_from(doomed, below)
         await deletions.lock_jobs(session, tenant_id, dependents)
+        freed = await deletions.forget_jobs(session, tenant_id, [*doomed, *dependents], self._context.now())
         await deletions.delete_jobs(session, tenant_id, [*doomed, *dependents])
-        return _Step(len(doomed), [])
+        return _Step(len(doomed), [], freed)
 
     # Queues
 
     async def _delete_page(
         self, session: Session, tenant_id: int, page: Sequence[DoomedJob]
-    ) -> list[tuple[int, UUID, str]]:
-        """Delete the jobs of a page; returns the jobs that are cancelled because they waited for one of them."""
+    ) -> tuple[list[tuple[int, UUID, str]], list[tuple[UUID, str]]]:
+        """Delete the jobs of a page; returns the jobs that are cancelled, as they waited for one of them as its children,
+        and those that are claimable now.
+        """
         if not page:
-            return []
+            return [], []
         ids = [job.id for job in page]
         await deletions.lock_idempotency_keys(session, tenant_id, page)
         parents = [job.id for job in await deletions.lock_jobs(session, tenant_id, ids) if job.has_dependents]
         cancelled: list[tuple[int, UUID, str]] = []
         if parents:
-            blocked = set(await deletions.list_blocked_below(session, tenant_id, parents)) - set(ids)
+            blocked = set(await deletions.lock_hopeless_jobs(session, tenant_id, parents)) - set(ids)
             cancelled = await jobs.cancel_jobs(
                 session,
                 [(tenant_id, job_id) for job_id in sorted(blocked)],
@@ -123,15 +129,26 @@ class Deleting:
                 now=self._context.now(),
             )
             await self._context.outbox.note_cancelled(session, cancelled)
+        freed = await deletions.forget_jobs(session, tenant_id, ids, self._context.now())
         await deletions.delete_jobs(session, tenant_id, ids)
-        return cancelled
+        return cancelled, freed
+
+    def _tell_freed(self, tenant_id: int, freed: Sequence[tuple[UUID, str]]) -> None:
+        self._context.workflows_changed.set()
+        for job_id, queue in freed:
+            self._context.wakeups.wake(tenant_id, queue)
+            self._context.tell(EventKind.JOB_READY, tenant_id, queue, job_id)
 
 
 class _Step(Struct, frozen=True):
-    """How many of the chosen jobs were deleted; or the descendants that must go before, when they are too many."""
+    """How many of the chosen jobs were deleted; or the descendants that must go before, when they are too many.
+
+    `freed` (job, queue) are claimable for that.
+    """
 
     deleted: int
     deeper: list[DoomedJob]
+    freed: list[tuple[UUID, str]]
 
 
 def _deepest(below: Sequence[Descendant]) -> list[DoomedJob]:

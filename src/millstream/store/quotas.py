@@ -84,6 +84,7 @@ async def count_usage(
         workers=row["workers"],
         api_keys=row["api_keys"],
         webhooks=row["webhooks"],
+        workflows=row["workflows"],
     )
 
 
