@@ -37,7 +37,7 @@ class DependencyUseCases:
         """Make a job that has not begun wait for others too, and set how.
 
         Itself, and what waits for it already, is passed over. Raises NotFound for unknown jobs, Conflict when it has
-        begun or is to wait for a cancelled job, BadRequest when it waits for too many.
+        begun or would wait for a cancelled job for ever, BadRequest when it waits for too many.
         """
         tenant_id = principal.tenant_id
         wanted = list(dict.fromkeys(depends_on))
@@ -70,12 +70,14 @@ class DependencyUseCases:
             raise Conflict("only a pending or scheduled job can be made to wait")
         below = await dependencies.list_waiting_below(session, tenant_id, job_id)
         fitting = [status for status in statuses if status.id != job_id and status.id not in below]
-        if any(status.state is JobState.CANCELLED for status in fitting):
-            raise Conflict("a cancelled job never completes: nothing can wait for it")
         ids = [status.id for status in fitting]
         added = await dependencies.add_dependencies(session, tenant_id, job_id, ids, mode, job.workflow_id)
         if await dependencies.count_dependencies(session, tenant_id, job_id) > limits.DEPENDENCIES_MAX:
             raise BadRequest(f"a job waits for at most {limits.DEPENDENCIES_MAX} others")
+        depends_on, _ = await dependencies.list_neighbours(session, tenant_id, job_id, None)
+        cancelled = [each.state is JobState.CANCELLED for each in depends_on]
+        if cancelled and (any(cancelled) if mode is DependencyMode.ALL else all(cancelled)):
+            raise Conflict("a cancelled job never completes: nothing can wait for it")
         recounted = await dependencies.recount_dependencies(session, tenant_id, job_id, self._context.now())
         if recounted is None:
             raise Conflict("job is changing hands, try again")

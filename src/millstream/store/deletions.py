@@ -105,14 +105,22 @@ async def lock_hopeless_jobs(session: Session, tenant_id: int, ids: Sequence[UUI
     return [row["id"] for row in await session.many(_LOCK_HOPELESS, tenant_id, ids)]
 
 
+class Forgotten(Struct, frozen=True):
+    """What became of jobs that waited for deleted ones: claimable (job, queue), or hopeless, as all else is cancelled."""
+
+    ready: list[tuple[UUID, str]]
+    hopeless: list[UUID]
+
+
 async def forget_jobs(
     session: Session, tenant_id: int, ids: Sequence[UUID], now: datetime | None
-) -> list[tuple[UUID, str]]:
-    """Take jobs, which are locked, out of what waits for them and of their workflows.
-
-    Returns (job, queue) of those that are claimable for that.
-    """
-    return [(row["id"], row["queue"]) for row in await session.many(_FORGET, now, tenant_id, ids)]
+) -> Forgotten:
+    """Take jobs, which are locked, out of what waits for them and of their workflows."""
+    rows = await session.many(_FORGET, now, tenant_id, ids)
+    return Forgotten(
+        [(row["id"], row["queue"]) for row in rows if row["is_ready"]],
+        [row["id"] for row in rows if not row["is_ready"]],
+    )
 
 
 async def delete_jobs(session: Session, tenant_id: int, ids: Sequence[UUID]) -> set[UUID]:

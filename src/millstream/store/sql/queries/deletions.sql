@@ -89,10 +89,26 @@ from millstream.lock_hopeless(:tenant_id::int, :ids::uuid[], true) as h
 order by h.id;
 
 -- name: forget_jobs :many
--- Takes jobs that are about to be deleted out of what waits for them, and of their workflows; tells what is claimable for that.
-select f.id, f.queue
+-- Takes jobs that are about to be deleted out of what waits for them, and of their workflows; tells what is claimable for that,
+-- and what is left with nothing to wait for but cancelled jobs.
+select f.id, f.queue, f.state = 1 as is_ready
 from millstream.forget_jobs(:tenant_id::int, :ids::uuid[], coalesce(:now::timestamptz, now())) as f
-where f.state = 1;
+where
+    f.state = 1
+    or (
+        f.state = 4
+        and not exists (
+            select
+            from millstream.job_dependencies as e
+            where
+                e.tenant_id = :tenant_id::int
+                and e.job_id = f.id
+                and not exists (
+                    select from millstream.jobs_done as d
+                    where d.tenant_id = :tenant_id::int and d.id = e.depends_on and d.state = 8
+                )
+        )
+    );
 
 -- name: delete_jobs :many
 -- Deletes jobs wherever they live, with their history and keys.
