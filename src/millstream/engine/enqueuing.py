@@ -129,7 +129,7 @@ class Enqueuing:
             self._check_payload(principal.plan, job)
         rows = [CreateRow(principal.tenant_id, self._context.ids.next(), job) for job in new]
         labels = self._new_labels(rows)
-        async with self._context.database.transaction() as session:
+        async with self._context.database.batch() as session:
             await admit(session)
             if principal.plan.caps_jobs:
                 await self._capped.check_room(session, principal, rows)

@@ -77,7 +77,7 @@ class Following:
         return await self._note(session, held, cancel=cancel)
 
     async def _look_apart(self, keys: Sequence[WorkflowKey]) -> None:
-        async with self._context.database.transaction() as session:
+        async with self._context.database.batch() as session:
             held = await workflows.lock_workflows(session, keys)
             # Another process may have looked while this one waited for the locks.
             await self._note(session, await workflows.take_workflow_changes(session, held))

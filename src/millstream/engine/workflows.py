@@ -85,7 +85,7 @@ class Workflows:
         key = (principal.tenant_id, workflow_id)
         await self.get(principal, workflow_id)
         cancelled: list[tuple[int, UUID, str]] = []
-        async with self._context.database.transaction() as session:
+        async with self._context.database.batch() as session:
             status = (await self._following.look(session, [key])).get(key)
             if status in (WorkflowStatus.PENDING, WorkflowStatus.RUNNING):
                 waiting = await workflows.list_waiting_jobs(session, *key)
@@ -111,7 +111,7 @@ class Workflows:
         tenant_id, plan = principal.tenant_id, principal.plan
         key = (tenant_id, workflow_id)
         await self.get(principal, workflow_id)
-        async with self._context.database.transaction() as session:
+        async with self._context.database.batch() as session:
             if plan.max_workflows is not None:
                 await quotas.lock_tenant(session, tenant_id)
             if (await self._following.look(session, [key])).get(key) is not WorkflowStatus.FAILED:

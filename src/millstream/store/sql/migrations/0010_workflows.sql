@@ -103,7 +103,8 @@ begin
         )
     ),
     held as materialized (
-        select j.id, w.met
+        -- With the tenant, so that rows are reached by their whole keys and in no other way.
+        select of_tenant as tenant_id, j.id, w.met
         from (select o.job_id, o.met from waiting as o order by o.job_id) as w
         cross join lateral (
             select h.id, h.state
@@ -125,7 +126,7 @@ begin
         end,
         updated_at = at
     from held as h
-    where j.tenant_id = any(array[of_tenant]) and j.id = any(array[h.id])
+    where j.tenant_id = any(array[h.tenant_id]) and j.id = any(array[h.id])
     returning j.id, j.queue, j.state;
     if of_workflows is not null then
         insert into millstream.workflow_changes (tenant_id, workflow_id)
@@ -223,6 +224,7 @@ begin
     return query
     with counted as materialized (
         select
+            of_tenant as tenant_id,
             j.id,
             case
                 when j.dependency_mode = 1 then c.unfinished
@@ -256,7 +258,7 @@ begin
         end,
         updated_at = at
     from counted as c
-    where j.tenant_id = any(array[of_tenant]) and j.id = any(array[c.id])
+    where j.tenant_id = any(array[c.tenant_id]) and j.id = any(array[c.id])
     returning j.id, j.queue, j.state;
 end
 $$;

@@ -14,8 +14,9 @@ with workflow as (
     )
     returning id
 ),
+-- With the tenant, so that rows are reached by their whole keys and in no other way.
 given as materialized (
-    select g.*
+    select :tenant_id::int as tenant_id, g.*
     from unnest(
         :job_ids::text::uuid[], :keys::text::text[], :modes::text::smallint[], :unmets::text::smallint[]
     ) with ordinality as g (job_id, key, mode, unmet, place)
@@ -38,7 +39,7 @@ joined as (
         has_dependents = true,
         state = case when g.unmet > 0 then 4 else j.state end
     from given as g
-    where j.tenant_id = any(array[:tenant_id::int]) and j.id = any(array[g.job_id])
+    where j.tenant_id = any(array[g.tenant_id]) and j.id = any(array[g.job_id])
     returning j.id
 )
 select count(*) as jobs from joined;
