@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LeaseLost,
         MillstreamError,
         NewJob,
+        NewStep,
         NotFound,
         Page,
         PayloadTooLarge,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         ValidationFailed,
         Worker,
         WorkerStatus,
+        Workflow,
+        WorkflowStatus,
     )
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
     "LeaseLost",
     "MillstreamError",
     "NewJob",
+    "NewStep",
     "NotFound",
     "Page",
     "PayloadTooLarge",
@@ -77,6 +81,8 @@ __all__ = [
     "ValidationFailed",
     "Worker",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
 ]
 
 

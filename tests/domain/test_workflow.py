@@ -91,9 +91,7 @@ def test_circles_are_found_exactly_where_there_are_some(graph: dict[str, frozens
 def waits(draw: st.DrawFn) -> dict[UUID, Wait]:
     ids = [UUID(int=number) for number in range(8)]
     states = draw(
-        st.lists(
-            st.sampled_from([*JobState, *[JobState.BLOCKED] * 8]), min_size=len(ids), max_size=len(ids)
-        )
+        st.lists(st.sampled_from([*JobState, *[JobState.BLOCKED] * 8]), min_size=len(ids), max_size=len(ids))
     )
     found: dict[UUID, Wait] = {}
     for place, job_id in enumerate(ids):

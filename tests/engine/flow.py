@@ -7,16 +7,14 @@ from millstream.domain.workflow import NewStep, NewWorkflow, Workflow, WorkflowS
 from tests.engine.work import Work, lease_of
 
 
-def new_workflow(
-    modes: dict[str, DependencyMode] | None = None, *, max_retries: int = 0, queue: str = "q", **deps: str
-) -> NewWorkflow:
-    """Return a workflow whose jobs have keys of one character: `new_workflow(a="", b="a", c="ab")`."""
+def new_workflow(modes: dict[str, DependencyMode] | None = None, /, **deps: str) -> NewWorkflow:
+    """Return a workflow whose jobs, without retries, have keys of one character: `new_workflow(a="", b="a", c="ab")`."""
     return NewWorkflow(
         name="flow",
         steps=tuple(
             NewStep(
                 key=key,
-                job=NewJob(queue=queue, payload="{}", max_retries=max_retries),
+                job=NewJob(queue="q", payload="{}", max_retries=0),
                 depends_on=tuple(others),
                 mode=(modes or {}).get(key, DependencyMode.ALL),
             )

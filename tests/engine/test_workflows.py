@@ -23,7 +23,7 @@ from millstream.domain.workflow import NewStep, NewWorkflow, WorkflowStatus
 from millstream.engine.engine import Engine
 from tests.conftest import STARTED_AT, make_principal
 from tests.engine.flow import Flow, new_workflow
-from tests.engine.test_interleavings import both_wait, holder, hold, watcher
+from tests.engine.test_interleavings import both_wait, hold, holder, watcher
 from tests.engine.work import Work, lease_of
 
 __all__ = ["holder", "watcher"]
@@ -82,9 +82,7 @@ async def test_any_waits_for_the_first(work: Work) -> None:
 async def test_both_parents_in_one_statement_let_a_child_go_once(work: Work) -> None:
     flow = await Flow.create(work, new_workflow({"d": ANY}, a="", b="", c="ab", d="ab"))
     await flow.claim()
-    await work.engine.jobs.settle(
-        work.principal, [Completion(lease=lease) for lease in flow.leases.values()]
-    )
+    await work.engine.jobs.settle(work.principal, [Completion(lease=lease) for lease in flow.leases.values()])
     assert await flow.states() == {"a": COMPLETED, "b": COMPLETED, "c": READY, "d": READY}
     assert {(await work.job(flow.ids[key])).unmet for key in "cd"} == {0}
 
@@ -168,7 +166,9 @@ async def test_what_has_ended_cannot_be_cancelled(work: Work) -> None:
 
 
 async def test_a_cancelled_job_takes_along_what_can_never_start(work: Work) -> None:
-    flow = await Flow.create(work, new_workflow({"e": ANY, "f": ANY}, a="", b="", c="a", d="c", e="ab", f="cd"))
+    flow = await Flow.create(
+        work, new_workflow({"e": ANY, "f": ANY}, a="", b="", c="a", d="c", e="ab", f="cd")
+    )
     await work.engine.jobs.cancel(work.principal, flow.ids["a"])
     assert await flow.states() == {
         "a": CANCELLED,
@@ -229,9 +229,7 @@ async def test_nothing_is_left_of_a_workflow_that_could_not_be_created(work: Wor
         await work.engine.workflows.create(limited, new_workflow(**dict.fromkeys("abcdefghijk", "")))
     assert caught.value.resource == "active_jobs"
     with pytest.raises(FeatureDisabled):
-        await work.engine.workflows.create(
-            replace(work.principal, plan=PLANS["free"]), new_workflow(a="")
-        )
+        await work.engine.workflows.create(replace(work.principal, plan=PLANS["free"]), new_workflow(a=""))
     assert await work.engine.workflows.list(work.principal, status=None, limit=9, offset=0) == []
     assert not any((await work.engine.jobs.counts(work.principal)).values())
 
@@ -396,7 +394,9 @@ async def test_webhooks_are_told_once_how_a_workflow_ended(work: Work) -> None:
         await flow.complete(key)
     await flow.status()
     async with work.engine.context.database.session() as session:
-        rows = await session.many("select event, data::jsonb ->> 'status' as status from millstream.outgoing_deliveries order by id")
+        rows = await session.many(
+            "select event, data::jsonb ->> 'status' as status from millstream.outgoing_deliveries order by id"
+        )
     assert sorted((row["event"], row["status"]) for row in rows) == [(13, "completed"), (14, "failed")]
 
 

@@ -1,7 +1,7 @@
 """Workflows stand as the contract's model says, whatever is done to their jobs in whatever order."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -367,7 +367,7 @@ def _run(cluster: Cluster, profile: settings) -> None:
 
 
 @contextmanager
-def _world(cluster: Cluster) -> Iterator[tuple[World, Any]]:
+def _world(cluster: Cluster) -> Generator[tuple[World, Any]]:
     name = "model_workflows"
     clock = SteeredClock(STARTED_AT)
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "job": ("millstream.cli.job:commands", "Enqueue, list, inspect, retry and cancel jobs."),
     "queue": ("millstream.cli.queue:commands", "Configure, pause, resume and inspect queues."),
     "worker": ("millstream.cli.worker:commands", "See who works."),
+    "workflow": ("millstream.cli.workflow:commands", "Create, list, show, cancel and retry workflows."),
     "db": ("millstream.cli.db:commands", "Reach and migrate the database."),
     "bench": ("millstream.cli.bench.command:bench_app", "Measure this machine."),
     "doctor": ("millstream.cli.doctor:doctor", "Check this machine, the data directory and the database."),

@@ -30,9 +30,12 @@ from millstream.client.types import (
     JobStatus,
     JobSummary,
     NewJob,
+    NewStep,
     Page,
     Release,
     WorkerStatus,
+    Workflow,
+    WorkflowStatus,
 )
 from millstream.client.worker import RetryLater, RunningJob, Worker
 
@@ -56,6 +59,7 @@ __all__ = [
     "LeaseLost",
     "MillstreamError",
     "NewJob",
+    "NewStep",
     "NotFound",
     "Page",
     "PayloadTooLarge",
@@ -70,4 +74,6 @@ __all__ = [
     "ValidationFailed",
     "Worker",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
 ]

@@ -91,9 +91,7 @@ async def test_list(own_client: AsyncSpooledClient) -> None:
     assert await own_client.workflows.list() == []
     first, second = [
         await own_client.workflows.create(
-            CreateWorkflowParams(
-                name=name, jobs=[WorkflowJobDefinition(key="k", queue_name="q", payload={})]
-            )
+            CreateWorkflowParams(name=name, jobs=[WorkflowJobDefinition(key="k", queue_name="q", payload={})])
         )
         for name in ("first", "second")
     ]

@@ -9,6 +9,7 @@ from millstream.client._async.jobs import AsyncJobs
 from millstream.client._async.queues import AsyncQueues
 from millstream.client._async.transport import AsyncTransport
 from millstream.client._async.workers import AsyncWorkers
+from millstream.client._async.workflows import AsyncWorkflows
 from millstream.client.credentials import Credentials
 from millstream.client.retries import Retries
 from millstream.client.types import Health
@@ -51,6 +52,7 @@ class AsyncClient:
         self.dead_letters = AsyncDeadLetters(self._transport)
         self.queues = AsyncQueues(self._transport)
         self.workers = AsyncWorkers(self._transport)
+        self.workflows = AsyncWorkflows(self._transport)
 
     @classmethod
     def from_credentials(

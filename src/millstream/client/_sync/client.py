@@ -9,6 +9,7 @@ from millstream.client._sync.jobs import Jobs
 from millstream.client._sync.queues import Queues
 from millstream.client._sync.transport import Transport
 from millstream.client._sync.workers import Workers
+from millstream.client._sync.workflows import Workflows
 from millstream.client.credentials import Credentials
 from millstream.client.retries import Retries
 from millstream.client.types import Health
@@ -51,6 +52,7 @@ class Client:
         self.dead_letters = DeadLetters(self._transport)
         self.queues = Queues(self._transport)
         self.workers = Workers(self._transport)
+        self.workflows = Workflows(self._transport)
 
     @classmethod
     def from_credentials(

@@ -25,6 +25,18 @@ from millstream.client.types.jobs import (
 from millstream.client.types.page import Page
 from millstream.client.types.queues import Queue, QueuePaused, QueueResumed, QueueStats, QueueSummary
 from millstream.client.types.workers import RegisteredWorker, WorkerInfo, WorkerStatus
+from millstream.client.types.workflows import (
+    CreatedStep,
+    CreatedWorkflow,
+    JobDependencies,
+    JobNeighbour,
+    NewStep,
+    StepError,
+    Workflow,
+    WorkflowStatus,
+    WorkflowStep,
+    WorkflowSummary,
+)
 
 __all__ = [
     "BatchFailure",
@@ -32,17 +44,22 @@ __all__ = [
     "BulkEnqueued",
     "ClaimedJob",
     "Complete",
+    "CreatedStep",
+    "CreatedWorkflow",
     "DeadLetterRetry",
     "Enqueued",
     "Fail",
     "Health",
     "Job",
+    "JobDependencies",
     "JobEvent",
+    "JobNeighbour",
     "JobState",
     "JobStats",
     "JobStatus",
     "JobSummary",
     "NewJob",
+    "NewStep",
     "Page",
     "PriorityChange",
     "Queue",
@@ -54,6 +71,11 @@ __all__ = [
     "Release",
     "Settled",
     "Settlement",
+    "StepError",
     "WorkerInfo",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
+    "WorkflowStep",
+    "WorkflowSummary",
 ]
