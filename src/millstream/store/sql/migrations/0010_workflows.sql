@@ -75,7 +75,8 @@ comment on column millstream.jobs.has_dependents is
 
 -- The statements that end jobs call the functions below for jobs that something hangs on, and only for those. Each query in
 -- them has a snapshot of its own, which is what they are functions for: it is taken after the ended jobs were locked, so that
--- it shows whatever was made to wait for them until then.
+-- it shows whatever was made to wait for them until then. `offset 0` keeps each look-up one by its whole key: joined
+-- plainly, it might begin with all that the tenant has.
 
 -- Lets go what waited for jobs that are completed. Returns the jobs that wait for one thing less, and a row without an id
 -- when a workflow has changed.
@@ -91,16 +92,29 @@ begin
     with waiting as materialized (
         select e.job_id, count(*) as met
         from unnest(of_jobs) as g (id)
-        inner join millstream.job_dependencies as e on e.tenant_id = of_tenant and e.depends_on = g.id
+        cross join lateral (
+            select d.job_id
+            from millstream.job_dependencies as d
+            where d.tenant_id = of_tenant and d.depends_on = g.id
+            offset 0
+        ) as e
         group by e.job_id
         union all
         -- A child waits for its parent when it is blocked and waits for nothing else.
         select j.id, 1
         from unnest(of_jobs) as g (id)
-        inner join millstream.jobs as j on j.tenant_id = of_tenant and j.parent_job_id = g.id and j.state = 4
-        where not exists (
-            select from millstream.job_dependencies as e where e.tenant_id = of_tenant and e.job_id = j.id
-        )
+        cross join lateral (
+            select c.id
+            from millstream.jobs as c
+            where c.tenant_id = of_tenant and c.parent_job_id = g.id and c.state = 4
+            offset 0
+        ) as j
+        where (
+            select e.job_id
+            from millstream.job_dependencies as e
+            where e.tenant_id = of_tenant and e.job_id = j.id
+            limit 1
+        ) is null
     ),
     held as materialized (
         -- With the tenant, so that rows are reached by their whole keys and in no other way.
@@ -155,11 +169,21 @@ begin
             (
                 select j.id
                 from unnest(step) as g (id)
-                inner join millstream.jobs as j on j.tenant_id = of_tenant and j.parent_job_id = g.id and j.state = 4
+                cross join lateral (
+                    select c.id
+                    from millstream.jobs as c
+                    where c.tenant_id = of_tenant and c.parent_job_id = g.id and c.state = 4
+                    offset 0
+                ) as j
                 union
                 select e.job_id
                 from unnest(step) as g (id)
-                inner join millstream.job_dependencies as e on e.tenant_id = of_tenant and e.depends_on = g.id
+                cross join lateral (
+                    select d.job_id
+                    from millstream.job_dependencies as d
+                    where d.tenant_id = of_tenant and d.depends_on = g.id
+                    offset 0
+                ) as e
                 where not children_only
             )
             except
@@ -181,7 +205,12 @@ begin
         select array_agg(j.id order by j.id)
         into step
         from unnest(step) as g (id)
-        inner join millstream.jobs as j on j.tenant_id = of_tenant and j.id = g.id
+        cross join lateral (
+            select h.id, h.parent_job_id, h.dependency_mode
+            from millstream.jobs as h
+            where h.tenant_id = of_tenant and h.id = g.id
+            offset 0
+        ) as j
         where
             j.dependency_mode = 1
             or j.parent_job_id in (select o.id from unnest(gone) as o (id))
@@ -232,7 +261,12 @@ begin
                 else 0
             end as unmet
         from unnest(of_jobs) as g (id)
-        inner join millstream.jobs as j on j.tenant_id = of_tenant and j.id = g.id
+        cross join lateral (
+            select h.id, h.dependency_mode, h.state
+            from millstream.jobs as h
+            where h.tenant_id = of_tenant and h.id = g.id
+            offset 0
+        ) as j
         cross join lateral (
             select
                 count(*) as edges,
@@ -273,10 +307,13 @@ as $$
 declare
     waiting uuid[];
 begin
-    with removed as (
+    with given as materialized (
+        select of_tenant as tenant_id, g.id from unnest(of_jobs) as g (id)
+    ),
+    removed as (
         delete from millstream.job_dependencies as e
-        using unnest(of_jobs) as g (id)
-        where e.tenant_id = of_tenant and e.depends_on = g.id
+        using given as g
+        where e.tenant_id = any(array[g.tenant_id]) and e.depends_on = any(array[g.id])
         returning e.job_id
     )
     select array_agg(r.job_id)
@@ -286,10 +323,16 @@ begin
         except
         select g.id from unnest(of_jobs) as g (id)
     ) as r;
+    with given as materialized (
+        select of_tenant as tenant_id, g.id from unnest(of_jobs) as g (id)
+    )
     delete from millstream.job_dependencies as e
-    using unnest(of_jobs) as g (id)
-    where e.tenant_id = of_tenant and e.job_id = g.id;
-    with members as (
+    using given as g
+    where e.tenant_id = any(array[g.tenant_id]) and e.job_id = any(array[g.id]);
+    with given as materialized (
+        select of_tenant as tenant_id, g.id from unnest(of_jobs) as g (id)
+    ),
+    members as (
         update millstream.workflow_jobs as m
         set final_state = coalesce(
             (
@@ -299,8 +342,8 @@ begin
             ),
             0
         )
-        from unnest(of_jobs) as g (id)
-        where m.tenant_id = of_tenant and m.job_id = g.id
+        from given as g
+        where m.tenant_id = any(array[g.tenant_id]) and m.job_id = any(array[g.id])
         returning m.workflow_id
     )
     insert into millstream.workflow_changes (tenant_id, workflow_id)
