@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LeaseLost,
         MillstreamError,
         NewJob,
+        NewStep,
         NotFound,
         Page,
         PayloadTooLarge,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         ValidationFailed,
         Worker,
         WorkerStatus,
+        Workflow,
+        WorkflowStatus,
     )
 
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "LeaseLost",
     "MillstreamError",
     "NewJob",
+    "NewStep",
     "NotFound",
     "Page",
     "PayloadTooLarge",
@@ -81,6 +85,8 @@ __all__ = [
     "ValidationFailed",
     "Worker",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
 ]
 
 

@@ -235,6 +235,7 @@ class App:
                 webhook_secrets=WebhookSecrets(
                     github=config.security.github_webhook_secret, stripe=config.security.stripe_webhook_secret
                 ),
+                workflow_jobs_max=config.workflows.jobs_max,
                 deliveries=DeliverySettings(
                     attempts=config.webhooks.attempts,
                     local_http=config.server.environment is not Environment.PRODUCTION,
@@ -306,6 +307,7 @@ def _http_settings(config: Config) -> HttpSettings:
     production = config.server.environment is not Environment.DEVELOPMENT
     return HttpSettings(
         production=production,
+        environment=config.server.environment.value,
         cors_origins=config.server.cors_allowed_origins if production else None,
         hsts=config.server.enable_hsts,
         metrics_token=None if token is None else token.reveal(),

@@ -40,9 +40,10 @@ class Scan(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """All scans of one plan."""
+    """All scans of one plan, and how often each function in it was called."""
 
     scans: list[Scan]
+    calls: dict[str, int] = {}
 
     def indexes_of(self, table: str) -> set[str]:
         """Return the indexes by which `table`, or any partition of it, is read."""
@@ -75,6 +76,14 @@ def scans_of(node: Mapping[str, Any]) -> Iterator[Scan]:
         yield from scans_of(child)
 
 
+def calls_of(node: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the functions that a plan reads from, and how often."""
+    if node["Node Type"] == "Function Scan" and "Function Name" in node:
+        yield node["Function Name"], node["Actual Loops"]
+    for child in node.get("Plans", ()):
+        yield from calls_of(child)
+
+
 def _bitmap_indexes(node: Mapping[str, Any]) -> Iterator[str]:
     for child in node.get("Plans", ()):
         if child["Node Type"] == "Bitmap Index Scan":
@@ -95,7 +104,8 @@ async def explain(session: Session, name: str, **arguments: str) -> Plan:
     finally:
         await session.run("deallocate planned")
     assert row is not None
-    return Plan(list(scans_of(json.loads(row[0])[0]["Plan"])))
+    planned = json.loads(row[0])[0]["Plan"]
+    return Plan(list(scans_of(planned)), dict(calls_of(planned)))
 
 
 async def run_and_undo(database: Database, name: str, **arguments: str) -> Plan:

@@ -50,6 +50,13 @@ def loops_of(engine: Engine) -> list[Loop]:
             leader_only=False,
             hint=engine.firing.hint,
         ),
+        Loop(
+            name="workflow_follower",
+            interval_seconds=0.5,
+            step=_counting(engine.following.follow, full=limits.WORKFLOWS_FOLLOWED_MAX),
+            leader_only=False,
+            hint=engine.context.workflows_changed,
+        ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),
         Loop(

@@ -21,6 +21,7 @@ _COMMANDS = {
         "Create, list, pause, resume, trigger and delete schedules.",
     ),
     "worker": ("millstream.cli.worker:commands", "See who works."),
+    "workflow": ("millstream.cli.workflow:commands", "Create, list, show, cancel and retry workflows."),
     "db": ("millstream.cli.db:commands", "Reach and migrate the database."),
     "bench": ("millstream.cli.bench.command:bench_app", "Measure this machine."),
     "doctor": ("millstream.cli.doctor:doctor", "Check this machine, the data directory and the database."),

@@ -30,11 +30,14 @@ from millstream.client.types import (
     JobStatus,
     JobSummary,
     NewJob,
+    NewStep,
     Page,
     Release,
     Schedule,
     ScheduleRun,
     WorkerStatus,
+    Workflow,
+    WorkflowStatus,
 )
 from millstream.client.worker import RetryLater, RunningJob, Worker
 
@@ -58,6 +61,7 @@ __all__ = [
     "LeaseLost",
     "MillstreamError",
     "NewJob",
+    "NewStep",
     "NotFound",
     "Page",
     "PayloadTooLarge",
@@ -74,4 +78,6 @@ __all__ = [
     "ValidationFailed",
     "Worker",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
 ]

@@ -128,6 +128,12 @@ class WebhookConfig(Struct, frozen=True, kw_only=True):
     attempts: int = 5
 
 
+class WorkflowConfig(Struct, frozen=True, kw_only=True):
+    """How many jobs one workflow may have."""
+
+    jobs_max: int = 100
+
+
 class RateLimitConfig(Struct, frozen=True, kw_only=True):
     """Whether requests are limited, and what an address may send without a credential; plans say the rest."""
 
@@ -169,6 +175,7 @@ class Config(Struct, frozen=True, kw_only=True):
     security: SecurityConfig = SecurityConfig()
     mail: MailConfig = MailConfig()
     webhooks: WebhookConfig = WebhookConfig()
+    workflows: WorkflowConfig = WorkflowConfig()
     rate_limit: RateLimitConfig = RateLimitConfig()
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()

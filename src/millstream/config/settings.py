@@ -356,6 +356,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="How often an outgoing webhook's delivery is attempted before it counts as failed.",
     ),
     Setting(
+        path="workflows.jobs_max",
+        name="MILLSTREAM_WORKFLOW_JOBS_MAX",
+        kind=whole_number(1, limits.WORKFLOW_JOBS_MAX),
+        help="Most jobs of one workflow.",
+    ),
+    Setting(
         path="rate_limit.enabled",
         name="MILLSTREAM_RATE_LIMIT_ENABLED",
         kind=SWITCH,

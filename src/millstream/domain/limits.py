@@ -101,6 +101,19 @@ RUN_ERROR_CHARS_MAX: Final = 4_096
 # Due ones that one transaction fires.
 FIRED_SCHEDULES_MAX: Final = 250
 
+# Workflows
+WORKFLOW_JOBS_MAX: Final = 10_000
+WORKFLOW_EDGES_MAX: Final = 100_000
+WORKFLOW_NAME_CHARS_MAX: Final = 255
+WORKFLOW_DESCRIPTION_CHARS_MAX: Final = 1_000
+WORKFLOW_KEY_CHARS_MAX: Final = 100
+DEPENDENCIES_ADDED_MAX: Final = 100
+# The number that a job still waits for is stored in two bytes.
+DEPENDENCIES_MAX: Final = 10_000
+# Workflows that one transaction looks at, and changes that it looks through for them.
+WORKFLOWS_FOLLOWED_MAX: Final = 100
+WORKFLOW_CHANGES_MAX: Final = 2_000
+
 # Workers
 WORKER_CONCURRENCY_MAX: Final = 100
 WORKER_CURRENT_JOBS_MAX: Final = 2**31 - 1

@@ -67,6 +67,7 @@ class Context:
         self.observe_batch = observe_batch
         self.process_id = uuid4()
         self.delayed_hint = asyncio.Event()
+        self.workflows_changed = asyncio.Event()
         self._nothing_due_before = 0.0
 
     def now(self) -> datetime | None:

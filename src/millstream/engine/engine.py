@@ -6,14 +6,17 @@ from msgspec import Struct
 from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
+from millstream.domain.workflow import JOBS_MAX_DEFAULT
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
+from millstream.engine.dashboard import Dashboard
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
+from millstream.engine.dependencies import DependencyUseCases
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.firing import Firing
 from millstream.engine.health import Health
@@ -24,6 +27,7 @@ from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
+from millstream.engine.reviving import Reviving
 from millstream.engine.schedules import Schedules
 from millstream.engine.settlements import Settling
 from millstream.engine.sign_ins import SignIns, SignInSettings
@@ -34,6 +38,8 @@ from millstream.engine.tokens import Tokens
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.usage import Usage
 from millstream.engine.workers import Workers
+from millstream.engine.workflow_following import Following
+from millstream.engine.workflows import Workflows
 from millstream.store import tenants
 from millstream.store.database import Database
 from millstream.store.jobs import ServerDefaults
@@ -60,6 +66,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     complete_lanes: int = 1
     webhook_secrets: WebhookSecrets = WebhookSecrets()
     deliveries: DeliverySettings = DeliverySettings()
+    workflow_jobs_max: int = JOBS_MAX_DEFAULT
 
 
 class Engine:
@@ -95,9 +102,13 @@ class Engine:
             self.settling.renewals,
         )
         deleting = Deleting(context)
-        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
+        self.following = Following(context)
+        reviving = Reviving(self.following)
+        self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting, reviving)
         self.firing = Firing(context, enqueuing)
         self.schedules = Schedules(context, enqueuing, self.firing)
+        self.workflows = Workflows(context, enqueuing, self.following, jobs_max=settings.workflow_jobs_max)
+        self.dependencies = DependencyUseCases(context)
         self.ingest = Ingest(context, enqueuing, secrets=settings.webhook_secrets)
         self.queues = Queues(context, deleting)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
@@ -128,6 +139,7 @@ class Engine:
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.health = Health(context, rate_limits)
+        self.dashboard = Dashboard(context, self.health)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
 

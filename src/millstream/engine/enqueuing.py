@@ -34,6 +34,12 @@ KNOWN_LABELS_MAX = 100_000
 Beside = Callable[[Session, Enqueued], Awaitable[None]]
 """Writes what must be committed together with a job, once that is inserted or found."""
 
+Admit = Callable[[Session], Awaitable[None]]
+"""Refuses, by raising, what is to be created; whatever it reads is read before anything is inserted."""
+
+Join = Callable[[Session, Sequence[UUID]], Awaitable[None]]
+"""Makes jobs that were inserted one thing, in the same transaction."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -121,6 +127,28 @@ class Enqueuing:
         row = CreateRow(principal.tenant_id, self._context.ids.next(), job)
         [created] = await self._create_apart(principal, [row], beside)
         return Enqueued(created.id, created.created)
+
+    async def enqueue_together(
+        self, principal: Principal, new: Sequence[NewJob], *, admit: Admit, join: Join
+    ) -> list[UUID]:
+        """Create all of `new`, which have no idempotency keys, and what `join` makes of them, or nothing; returns their ids.
+
+        Raises AccessDenied, PayloadTooLarge, QuotaExceeded, Unavailable, or what `admit` and `join` raise.
+        """
+        for job in new:
+            check_queue(principal, job.queue)
+            self.check_payload(principal.plan, job)
+        rows = [CreateRow(principal.tenant_id, self._context.ids.next(), job) for job in new]
+        labels = self._new_labels(rows)
+        async with self._context.database.batch() as session:
+            await admit(session)
+            if principal.plan.caps_jobs:
+                await self._capped.check_room(session, principal, rows)
+            created = await self._insert(session, rows, labels, secrets.randbits(63))
+            await self._note(session, rows, created)
+            await join(session, [row.id for row in rows])
+        self._announce(rows, created, labels)
+        return [row.id for row in rows]
 
     async def enqueue_many(
         self, principal: Principal, new: Sequence[NewJob]

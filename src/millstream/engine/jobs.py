@@ -24,9 +24,11 @@ from millstream.engine.deletions import Deleting
 from millstream.engine.enqueuing import Enqueuing
 from millstream.engine.events import EventKind
 from millstream.engine.history import history_of
+from millstream.engine.reviving import Reviving
 from millstream.engine.settlements import Settling
 from millstream.store import dead_letters, job_reads, jobs, quotas
 from millstream.store.database import Session
+from millstream.store.dead_letters import RevivedJob
 
 
 class Jobs:
@@ -39,12 +41,14 @@ class Jobs:
         claiming: Claiming,
         settling: Settling,
         deleting: Deleting,
+        reviving: Reviving,
     ) -> None:
         self._context = context
         self._enqueuing = enqueuing
         self._claiming = claiming
         self._settling = settling
         self._deleting = deleting
+        self._reviving = reviving
         # The hot operations are the collaborators' own: a layer of calls less on each.
         self.claim = claiming.claim
         self.give_back = claiming.give_back
@@ -115,9 +119,15 @@ class Jobs:
         return len(expired)
 
     async def retry(self, principal: Principal, job_id: UUID) -> Job:
-        """Bring one dead letter back. Raises Conflict for anything else. Contract: spooled-jobs 3.5, ruling R4."""
+        """Bring one dead letter back. Raises Conflict for anything else. Contract: spooled-jobs 3.5, ruling R4.
+
+        Raises QuotaExceeded when its failed workflow would run again and the plan has no room for it.
+        """
         selection = DeadSelection(job_ids=(job_id,), queues=principal.visible_queues, limit=1)
         async with self._context.database.transaction() as session:
+            choice = await self._reviving.choose(session, principal, selection)
+            if choice.refusal is not None:
+                raise choice.refusal
             revived = await dead_letters.retry_dead_jobs(
                 session, principal.tenant_id, selection, restart=False, now=self._context.now()
             )
@@ -159,14 +169,15 @@ class Jobs:
                     session, [(principal.tenant_id, plan.max_active_jobs)], now=self._context.now()
                 )
                 active = usage[principal.tenant_id].active
+            choice = await self._reviving.choose(session, principal, chosen)
             revived = await dead_letters.retry_dead_jobs(
-                session, principal.tenant_id, chosen, restart=True, now=self._context.now()
+                session, principal.tenant_id, choice.selection, restart=True, now=self._context.now()
             )
             if revived:
                 plan.check_room("active_jobs", active, len(revived))
                 await self._note_revived(session, principal, revived)
         self._tell_revived(principal, revived)
-        return Revived([job_id for job_id, _ in revived], [])
+        return Revived([job.id for job in revived], choice.skipped)
 
     async def purge_dead(self, principal: Principal, selection: DeadSelection) -> int:
         """Delete dead letters and their descendants for good; returns how many. Contract: spooled-jobs 3.18."""
@@ -188,23 +199,25 @@ class Jobs:
         await self._settling.close()
 
     async def _note_revived(
-        self, session: Session, principal: Principal, revived: Sequence[tuple[UUID, str]]
+        self, session: Session, principal: Principal, revived: Sequence[RevivedJob]
     ) -> None:
         notes = [
-            JobNote(principal.tenant_id, job_id, WebhookEvent.JOB_RETRIED, JobState.READY)
-            for job_id, _ in revived
+            JobNote(principal.tenant_id, job.id, WebhookEvent.JOB_RETRIED, JobState.READY) for job in revived
         ]
         await self._context.outbox.note(session, notes)
+        await self._reviving.conclude(session, principal.tenant_id, (job.workflow_id for job in revived))
 
     def _tell_cancelled(self, cancelled: Sequence[tuple[int, UUID, str]]) -> None:
+        if cancelled:
+            self._context.workflows_changed.set()
         for tenant_id, job_id, queue in cancelled:
             self._context.tell(EventKind.JOB_CANCELLED, tenant_id, queue, job_id)
 
-    def _tell_revived(self, principal: Principal, revived: Sequence[tuple[UUID, str]]) -> None:
+    def _tell_revived(self, principal: Principal, revived: Sequence[RevivedJob]) -> None:
         self._context.meters.retried(len(revived))
-        for job_id, queue in revived:
-            self._context.wakeups.wake(principal.tenant_id, queue)
-            self._context.tell(EventKind.JOB_RETRIED, principal.tenant_id, queue, job_id)
+        for job in revived:
+            self._context.wakeups.wake(principal.tenant_id, job.queue)
+            self._context.tell(EventKind.JOB_RETRIED, principal.tenant_id, job.queue, job.id)
 
 
 def _within(principal: Principal, wanted: JobFilter) -> JobFilter:

@@ -213,7 +213,7 @@ class Settling:
         tell = any(self._context.hub.listens(row.tenant_id) for row in rows)
         tenant_ids = (row.tenant_id for row in rows)
         async with self._context.outbox.beside(session, tenant_ids, outbox.COMPLETION) as notes:
-            outcome, unblocked = await settlements.complete_jobs(
+            outcome, released = await settlements.complete_jobs(
                 session, rows, batch_id=batch_id, tell=tell, now=self._context.now()
             )
             if notes is not None:
@@ -225,7 +225,9 @@ class Settling:
             self._context.tell(EventKind.JOB_COMPLETED, row.tenant_id, queue, row.lease.job_id)
         self._context.meters.completed(len(outcome.places))
         self._context.meters.durations_seconds(outcome.seconds)
-        for job in unblocked:
+        if released.workflows_changed:
+            self._context.workflows_changed.set()
+        for job in released.jobs:
             self._context.wakeups.wake(job.tenant_id, job.queue)
             self._context.tell(EventKind.JOB_READY, job.tenant_id, job.queue, job.id)
         return answers
@@ -292,6 +294,8 @@ class Settling:
                     self._context.delayed()
             else:
                 self._context.tell(EventKind.JOB_DEAD, outcome.tenant_id, outcome.queue, outcome.job_id)
+        if retried < len(outcomes):
+            self._context.workflows_changed.set()
         meters.failed(len(outcomes))
         meters.retried(retried)
         meters.dead(len(outcomes) - retried)

@@ -11,7 +11,7 @@ from millstream.domain import limits
 from millstream.domain.errors import PoisonRow
 from millstream.domain.plan import plan_of
 from millstream.engine.context import Context
-from millstream.store import ingest, job_reads, outgoing_deliveries, schedules, upkeep, workers
+from millstream.store import ingest, job_reads, outgoing_deliveries, schedules, upkeep, workers, workflows
 from millstream.store.database import Session
 from millstream.store.job_reads import JobGauges
 from millstream.store.workers import WorkerGauges
@@ -69,7 +69,7 @@ class Upkeep:
             return await upkeep.fold_counters(session, limit=FOLDED_ROWS_MAX)
 
     async def prune(self) -> int:
-        """Delete finished jobs, history and deliveries past their plans' retention; returns how many rows.
+        """Delete finished jobs, history, workflows and deliveries past their plans' retention; returns how many rows.
 
         One step deletes a bounded batch for each page of tenants: after a full one there may be more to do.
         Contract: spooled-tenancy 16.
@@ -92,6 +92,11 @@ class Upkeep:
                     (tenant_id, _days_before(now, plan.history_retention_days)) for tenant_id, plan in plans
                 ]
                 pruned += await upkeep.prune_job_events(session, history_bounds, limit=limits.PRUNED_ROWS_MAX)
+                pruned += await workflows.prune_workflows(
+                    session,
+                    [(tenant_id, _days_before(now, plan.job_retention_days)) for tenant_id, plan in plans],
+                    limit=limits.PRUNED_ROWS_MAX,
+                )
                 pruned += await ingest.prune_ingest_deliveries(
                     session, history_bounds, limit=limits.PRUNED_ROWS_MAX
                 )

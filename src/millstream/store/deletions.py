@@ -16,7 +16,8 @@ _LIST_DESCENDANTS = _QUERIES["list_descendants"].taking("tenant_id", "ids", "lim
 _LIST_QUEUE_JOBS = _QUERIES["list_queue_jobs"].taking("tenant_id", "queue", "after", "until", "limit")
 _LOCK_KEYS = _QUERIES["lock_idempotency_keys"].taking("tenant_id", "keys")
 _LOCK_JOBS = _QUERIES["lock_jobs"].taking("tenant_id", "ids")
-_LIST_BLOCKED = _QUERIES["list_blocked_below"].taking("tenant_id", "ids")
+_LOCK_HOPELESS = _QUERIES["lock_hopeless_jobs"].taking("tenant_id", "ids")
+_FORGET = _QUERIES["forget_jobs"].taking("now", "tenant_id", "ids")
 _DELETE = _QUERIES["delete_jobs"].taking("tenant_id", "ids")
 
 
@@ -99,9 +100,27 @@ async def lock_jobs(session: Session, tenant_id: int, ids: Sequence[UUID]) -> li
     return [LockedJob(row["id"], row["is_dead"], row["has_dependents"]) for row in rows]
 
 
-async def list_blocked_below(session: Session, tenant_id: int, ids: Sequence[UUID]) -> list[UUID]:
-    """Return the jobs that wait for `ids`, or for one that waits for them."""
-    return [row["id"] for row in await session.many(_LIST_BLOCKED, tenant_id, ids)]
+async def lock_hopeless_jobs(session: Session, tenant_id: int, ids: Sequence[UUID]) -> list[UUID]:
+    """Lock and return the children that wait for `ids`, and what waits for those and can never start without them."""
+    return [row["id"] for row in await session.many(_LOCK_HOPELESS, tenant_id, ids)]
+
+
+class Forgotten(Struct, frozen=True):
+    """What became of jobs that waited for deleted ones: claimable (job, queue), or hopeless, as all else is cancelled."""
+
+    ready: list[tuple[UUID, str]]
+    hopeless: list[UUID]
+
+
+async def forget_jobs(
+    session: Session, tenant_id: int, ids: Sequence[UUID], now: datetime | None
+) -> Forgotten:
+    """Take jobs, which are locked, out of what waits for them and of their workflows."""
+    rows = await session.many(_FORGET, now, tenant_id, ids)
+    return Forgotten(
+        [(row["id"], row["queue"]) for row in rows if row["is_ready"]],
+        [row["id"] for row in rows if not row["is_ready"]],
+    )
 
 
 async def delete_jobs(session: Session, tenant_id: int, ids: Sequence[UUID]) -> set[UUID]:

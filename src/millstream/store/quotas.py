@@ -85,6 +85,7 @@ async def count_usage(
         api_keys=row["api_keys"],
         schedules=row["schedules"],
         webhooks=row["webhooks"],
+        workflows=row["workflows"],
     )
 
 

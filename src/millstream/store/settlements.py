@@ -54,10 +54,20 @@ class Unblocked(Struct, frozen=True, gc=False):
     queue: str
 
 
+class Released(Struct, frozen=True, gc=False):
+    """What completions let go, and whether any of them was of a workflow."""
+
+    jobs: Sequence[Unblocked]
+    workflows_changed: bool
+
+
+_NOTHING = Released((), False)
+
+
 async def complete_jobs(
     session: Session, rows: Sequence[CompleteRow], *, batch_id: int, tell: bool, now: datetime | None
-) -> tuple[CompleteOutcome, list[Unblocked]]:
-    """Complete `rows` (each job at most once); returns those that passed their guard, and what they unblocked.
+) -> tuple[CompleteOutcome, Released]:
+    """Complete `rows` (each job at most once); returns those that passed their guard, and what they let go.
 
     With `tell` their queues are looked up too, which nobody but a listener wants to know.
     """
@@ -77,18 +87,20 @@ async def complete_jobs(
         arrays.texts([row.result for row in rows]),
     )
     if record is None or record["places"] is None:
-        return CompleteOutcome((), (), ()), []
+        return CompleteOutcome((), (), ()), _NOTHING
     places: list[int] = record["places"]
     outcome = CompleteOutcome(
         [order[place - 1] for place in places], record["seconds"], record["queues"] or ()
     )
+    if record["unblocked_ids"] is None and not record["workflows_changed"]:
+        return outcome, _NOTHING
     unblocked = zip(
         record["unblocked_tenant_ids"] or (),
         record["unblocked_ids"] or (),
         record["unblocked_queues"] or (),
         strict=True,
     )
-    return outcome, [Unblocked(*job) for job in unblocked]
+    return outcome, Released([Unblocked(*job) for job in unblocked], bool(record["workflows_changed"]))
 
 
 class CompletedJob(Struct, frozen=True, gc=False):

@@ -185,6 +185,20 @@ WITH_BODY = [
         {"name": "s"},
     ),
     Endpoint(
+        "POST",
+        "/workflows",
+        {"name": "text", "jobs": "objects"},
+        {"description": "text", "metadata": "any"},
+        {"name": "w", "jobs": [{"key": "k", "queue_name": QUEUE, "payload": {}}]},
+    ),
+    Endpoint(
+        "POST",
+        f"/jobs/{UNKNOWN_ID}/dependencies",
+        {"depends_on": "texts"},
+        {"dependency_mode": "text"},
+        {"depends_on": [UNKNOWN_ID]},
+    ),
+    Endpoint(
         "POST", "/billing/portal", {"return_url": "text"}, {}, {"return_url": "https://example.com/account"}
     ),
     Endpoint(
@@ -221,6 +235,15 @@ WITHOUT_BODY = [
     Endpoint("GET", "/jobs/stats"),
     Endpoint("GET", f"/jobs/status?ids={UNKNOWN_ID}"),
     Endpoint("GET", "/jobs/dlq"),
+    Endpoint("GET", f"/jobs/{UNKNOWN_ID}/dependencies"),
+    Endpoint("GET", "/workflows"),
+    Endpoint("GET", f"/workflows/{UNKNOWN_ID}"),
+    Endpoint("POST", f"/workflows/{UNKNOWN_ID}/cancel"),
+    Endpoint("POST", f"/workflows/{UNKNOWN_ID}/retry"),
+    Endpoint("GET", f"/workflows/{UNKNOWN_ID}/jobs"),
+    Endpoint("GET", f"/workflows/{UNKNOWN_ID}/jobs/status"),
+    Endpoint("GET", f"/workflows/{UNKNOWN_ID}/jobs/{UNKNOWN_ID}"),
+    Endpoint("GET", "/dashboard"),
     Endpoint("GET", "/queues"),
     Endpoint("GET", "/queues/table-queue-unknown"),
     Endpoint("GET", "/queues/table-queue-unknown/stats"),

@@ -44,6 +44,9 @@ class Estate:
     delivery_id: str
     """What told the receiver of the job that waits."""
     receiver: Receiver
+    workflow_id: str
+    step_id: str
+    """The one job of the workflow, which waits."""
     secrets: frozenset[str]
 
     @classmethod
@@ -70,6 +73,9 @@ class Estate:
         keys = tuple(row["id"] for row in answered(api.get("/api-keys")))
         tokens = log_in(api)
         schedule, run, scheduled = _plan(api, queue, mark)
+        step = {"key": f"{mark}-key", "queue_name": queue, "payload": payload}
+        workflow = answered(api.post("/workflows", {"name": mark, "jobs": [step]}), 201)
+        [created] = workflow["job_ids"]
         receiver.answer = mark.encode()
         webhook = _subscribe(api, receiver.url, mark)
         waiting = api.enqueue(queue, payload, priority=3)
@@ -90,9 +96,11 @@ class Estate:
             webhook_id=webhook,
             delivery_id=delivery,
             receiver=receiver,
+            workflow_id=workflow["id"],
+            step_id=created["job_id"],
             secrets=frozenset(
                 {mark, *jobs, received["job_id"], running["lease_id"], tenant.organization_id}
-                | {schedule, run, scheduled}
+                | {schedule, run, scheduled, workflow["id"], created["job_id"]}
                 | {organization["slug"], *keys, webhook, delivery, receiver.url}
                 | {tenant.api_key, tenant.webhook_token, made["key"]}
                 | {tokens["access_token"], tokens["refresh_token"]}

@@ -22,6 +22,8 @@ OBJECTS: dict[str, tuple[Kind, Callable[[Estate], tuple[str, ...]]]] = {
     "/outgoing-webhooks/{id}": ("object", lambda owner: (owner.webhook_id,)),
     "/outgoing-webhooks/{id}/retry/{delivery_id}": ("object", lambda owner: (owner.delivery_id,)),
     "/outgoing-webhooks/{id}/deliveries/{delivery_id}": ("object", lambda owner: (owner.delivery_id,)),
+    "/workflows/{workflow_id}": ("object", lambda owner: (owner.workflow_id,)),
+    "/workflows/{workflow_id}/jobs/{job_id}": ("object", lambda owner: (owner.step_id,)),
     "/organizations/{organization_id}": ("object", lambda owner: (owner.tenant.organization_id,)),
     # Anybody may ask whether a slug is free.
     "/organizations/check-slug/{slug}": ("word", lambda owner: (owner.slug,)),
@@ -35,8 +37,14 @@ def _webhook_of(caller: Api) -> str:
     return answered(caller.post("/outgoing-webhooks", {**body, "enabled": False}), 201)["id"]
 
 
+def _workflow_of(caller: Api) -> str:
+    body = {"name": "own", "jobs": [{"key": "a", "queue_name": "own", "payload": {}}]}
+    return answered(caller.post("/workflows", body), 201)["id"]
+
+
 # Where an object stands below another one: how the caller gets one of its own to ask for the owner's below it (C4).
 OWN_PARENTS: dict[str, Callable[[Api], str]] = {
+    "/workflows/{workflow_id}": _workflow_of,
     "/outgoing-webhooks/{id}": _webhook_of,
 }
 
@@ -50,6 +58,7 @@ FIELDS: dict[str, Callable[[Estate], object]] = {
     "current_jobs": lambda _: 1,
     "data": lambda _: {"object": {}},
     "default_timeout": lambda _: 60,
+    "depends_on": lambda owner: list(owner.jobs),
     "description": lambda _: "walked over",
     "email": lambda owner: owner.email,
     "error": lambda _: "e",
@@ -65,7 +74,8 @@ FIELDS: dict[str, Callable[[Estate], object]] = {
         for action in ("complete", "fail")
     ],
     "job_ids": lambda owner: list(owner.jobs),
-    "jobs": lambda _: [{"payload": 1}],
+    # Of a bulk, and of a workflow.
+    "jobs": lambda owner: [{"payload": 1, "key": "k", "queue_name": owner.queue}],
     "lease_id": lambda owner: owner.running["lease_id"],
     "name": lambda _: "A walker",
     "parent_job_id": lambda owner: owner.jobs[0],

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 from spooled import AsyncSpooledClient, AsyncSpooledWorker, SpooledClient, SpooledWorker
 from spooled.resources.base import BaseResource
 from spooled.resources.jobs import DlqResource
+from spooled.resources.workflows import WorkflowJobsResource
 from spooled.worker.types import AsyncJobContext, JobContext, WorkerEvent
 
 Context: TypeAlias = JobContext | AsyncJobContext
@@ -27,7 +28,7 @@ class InThreads:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self.target, name)
-        if isinstance(found, BaseResource | DlqResource):
+        if isinstance(found, BaseResource | DlqResource | WorkflowJobsResource):
             return InThreads(found)
         if not callable(found):
             return found

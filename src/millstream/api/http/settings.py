@@ -9,7 +9,7 @@ from millstream.domain import limits
 class HttpSettings(Struct, frozen=True, kw_only=True):
     """Settings of the HTTP edge.
 
-    `production` tightens CORS and callback addresses. `cors_origins` are the origins that may read
+    `production` tightens CORS and callback addresses; `environment` is what clients are told of it. `cors_origins` are the origins that may read
     answers; None lets any. `metrics_token` guards `/metrics`; None leaves it open. The handler limit
     includes the reading of the body. `lease_seconds` and `heartbeat_seconds` are what a registering
     worker is told. `registration_mode` says who may create an organization. `base_url` is the public address
@@ -19,6 +19,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """
 
     production: bool = False
+    environment: str = "development"
     cors_origins: tuple[str, ...] | None = None
     hsts: bool = False
     metrics_token: str | None = None

@@ -11,7 +11,9 @@ from millstream.api.http.settings import HttpSettings
 from millstream.api.spooled.admin import AdminEndpoints
 from millstream.api.spooled.api_keys import ApiKeyEndpoints
 from millstream.api.spooled.billing import BillingEndpoints
+from millstream.api.spooled.dashboard import DashboardEndpoints
 from millstream.api.spooled.dead_letters import DeadLetterEndpoints
+from millstream.api.spooled.dependencies import DependencyEndpoints
 from millstream.api.spooled.enqueue import EnqueueEndpoints
 from millstream.api.spooled.ingest import IngestEndpoints
 from millstream.api.spooled.jobs import JobEndpoints
@@ -27,6 +29,7 @@ from millstream.api.spooled.tokens import TokenEndpoints
 from millstream.api.spooled.usage import UsageEndpoints
 from millstream.api.spooled.webhook_tokens import WebhookTokenEndpoints
 from millstream.api.spooled.workers import WorkerEndpoints
+from millstream.api.spooled.workflows import WorkflowEndpoints
 from millstream.engine.engine import Engine
 
 PREFIX = "/api/v1"
@@ -57,6 +60,9 @@ def spooled_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *LeaseEndpoints(engine).endpoints(),
         *JobEndpoints(engine).endpoints(),
         *DeadLetterEndpoints(engine).endpoints(),
+        *DependencyEndpoints(engine).endpoints(),
+        *WorkflowEndpoints(engine, settings).endpoints(),
+        *DashboardEndpoints(engine, settings).endpoints(),
         *QueueEndpoints(engine).endpoints(),
         *WorkerEndpoints(engine, settings).endpoints(),
         *ScheduleEndpoints(engine).endpoints(),

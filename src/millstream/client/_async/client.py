@@ -10,6 +10,7 @@ from millstream.client._async.queues import AsyncQueues
 from millstream.client._async.schedules import AsyncSchedules
 from millstream.client._async.transport import AsyncTransport
 from millstream.client._async.workers import AsyncWorkers
+from millstream.client._async.workflows import AsyncWorkflows
 from millstream.client.credentials import Credentials
 from millstream.client.retries import Retries
 from millstream.client.types import Health
@@ -53,6 +54,7 @@ class AsyncClient:
         self.queues = AsyncQueues(self._transport)
         self.schedules = AsyncSchedules(self._transport)
         self.workers = AsyncWorkers(self._transport)
+        self.workflows = AsyncWorkflows(self._transport)
 
     @classmethod
     def from_credentials(

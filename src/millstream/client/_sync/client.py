@@ -10,6 +10,7 @@ from millstream.client._sync.queues import Queues
 from millstream.client._sync.schedules import Schedules
 from millstream.client._sync.transport import Transport
 from millstream.client._sync.workers import Workers
+from millstream.client._sync.workflows import Workflows
 from millstream.client.credentials import Credentials
 from millstream.client.retries import Retries
 from millstream.client.types import Health
@@ -53,6 +54,7 @@ class Client:
         self.queues = Queues(self._transport)
         self.schedules = Schedules(self._transport)
         self.workers = Workers(self._transport)
+        self.workflows = Workflows(self._transport)
 
     @classmethod
     def from_credentials(

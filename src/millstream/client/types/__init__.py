@@ -26,6 +26,18 @@ from millstream.client.types.page import Page
 from millstream.client.types.queues import Queue, QueuePaused, QueueResumed, QueueStats, QueueSummary
 from millstream.client.types.schedules import Schedule, ScheduleRun, ScheduleRunStatus, ScheduleTriggered
 from millstream.client.types.workers import RegisteredWorker, WorkerInfo, WorkerStatus
+from millstream.client.types.workflows import (
+    CreatedStep,
+    CreatedWorkflow,
+    JobDependencies,
+    JobNeighbour,
+    NewStep,
+    StepError,
+    Workflow,
+    WorkflowStatus,
+    WorkflowStep,
+    WorkflowSummary,
+)
 
 __all__ = [
     "BatchFailure",
@@ -33,17 +45,22 @@ __all__ = [
     "BulkEnqueued",
     "ClaimedJob",
     "Complete",
+    "CreatedStep",
+    "CreatedWorkflow",
     "DeadLetterRetry",
     "Enqueued",
     "Fail",
     "Health",
     "Job",
+    "JobDependencies",
     "JobEvent",
+    "JobNeighbour",
     "JobState",
     "JobStats",
     "JobStatus",
     "JobSummary",
     "NewJob",
+    "NewStep",
     "Page",
     "PriorityChange",
     "Queue",
@@ -59,6 +76,11 @@ __all__ = [
     "ScheduleTriggered",
     "Settled",
     "Settlement",
+    "StepError",
     "WorkerInfo",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
+    "WorkflowStep",
+    "WorkflowSummary",
 ]

@@ -55,6 +55,6 @@ recorded as (
     select r.tenant_id, r.id, gen_random_uuid(), 7, coalesce(:now::timestamptz, now())
     from removed as r
 )
-select r.id, r.queue
+select r.id, r.queue, r.workflow_id
 from removed as r
 order by r.created_at, r.id;

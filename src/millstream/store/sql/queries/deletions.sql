@@ -82,12 +82,33 @@ left join lateral (
     for update
 ) as f on true;
 
--- name: list_blocked_below :many
--- Lists the jobs that can never start once the given ones are gone.
-select distinct b.id
-from unnest(:ids::uuid[]) as g (id)
-cross join lateral millstream.blocked_below(:tenant_id::int, g.id) as b
-order by b.id;
+-- name: lock_hopeless_jobs :many
+-- Finds and locks the jobs that can never start once the given ones are gone.
+select h.id
+from millstream.lock_hopeless(:tenant_id::int, :ids::uuid[], true) as h
+order by h.id;
+
+-- name: forget_jobs :many
+-- Takes jobs that are about to be deleted out of what waits for them, and of their workflows; tells what is claimable for that,
+-- and what is left with nothing to wait for but cancelled jobs.
+select f.id, f.queue, f.state = 1 as is_ready
+from millstream.forget_jobs(:tenant_id::int, :ids::uuid[], coalesce(:now::timestamptz, now())) as f
+where
+    f.state = 1
+    or (
+        f.state = 4
+        and not exists (
+            select
+            from millstream.job_dependencies as e
+            where
+                e.tenant_id = :tenant_id::int
+                and e.job_id = f.id
+                and not exists (
+                    select from millstream.jobs_done as d
+                    where d.tenant_id = :tenant_id::int and d.id = e.depends_on and d.state = 8
+                )
+        )
+    );
 
 -- name: delete_jobs :many
 -- Deletes jobs wherever they live, with their history and keys.
@@ -130,5 +151,11 @@ keys as (
     delete from millstream.idempotency_keys as k
     using gone as g
     where k.tenant_id = :tenant_id::int and k.key = g.idempotency_key and k.job_id = g.id
+),
+counted as (
+    insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
+    select :tenant_id::int, 6, '', date '1970-01-01', count(*)
+    from gone as g
+    having count(*) > 0
 )
 select g.id from gone as g;

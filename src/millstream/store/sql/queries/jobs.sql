@@ -187,20 +187,19 @@ with held as materialized (
     from unnest(:tenant_ids::int[], :ids::uuid[]) as g (tenant_id, id)
     inner join millstream.jobs as j on j.tenant_id = g.tenant_id and j.id = g.id
     where j.state < 5
-    order by j.tenant_id, j.id
+    -- What may be waited for goes before what waits, as where jobs are completed.
+    order by j.tenant_id, j.state = 4, j.id
     for update of j
 ),
 children as materialized (
-    select j.tenant_id, j.id
+    select p.tenant_id, c.id
     from (
-        select distinct h.tenant_id, b.id
+        select h.tenant_id, array_agg(h.id order by h.id) as ids
         from held as h
-        cross join lateral millstream.blocked_below(h.tenant_id, h.id) as b
-    ) as w
-    inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.id = w.id
-    where j.state = 4
-    order by j.tenant_id, j.id
-    for update of j
+        group by h.tenant_id
+        order by h.tenant_id
+    ) as p
+    cross join lateral millstream.lock_hopeless(p.tenant_id, p.ids, false) as c
 ),
 removed as (
     delete from millstream.jobs as j
@@ -209,7 +208,6 @@ removed as (
         union
         select c.tenant_id, c.id, 'parent job was cancelled'
         from children as c
-        where not exists (select from held as h where h.tenant_id = c.tenant_id and h.id = c.id)
     ) as r
     where j.tenant_id = r.tenant_id and j.id = r.id
     returning j.*, r.error
@@ -226,6 +224,10 @@ kept as (
         coalesce(:now::timestamptz, now()), r.parent_job_id, r.workflow_id, r.unmet, r.dependency_mode, r.job_type,
         r.payload, r.tags, coalesce(r.error, r.last_error), r.idempotency_key, r.completion_webhook
     from removed as r
+),
+changed as (
+    insert into millstream.workflow_changes (tenant_id, workflow_id)
+    select distinct r.tenant_id, r.workflow_id from removed as r where r.workflow_id is not null
 )
 select r.tenant_id, r.id, r.queue
 from removed as r;

@@ -107,11 +107,29 @@ with recursive buried as materialized (
 orphaned as (
     select b.tenant_id, b.id, false as found
     from buried as b
-    union all
+    union
     select j.tenant_id, j.id, true
     from orphaned as o
-    inner join millstream.jobs_done as j on j.tenant_id = o.tenant_id and j.parent_job_id = o.id
-    where j.state = 8 and j.finished_at = coalesce(:now::timestamptz, now())
+    cross join lateral (
+        select d.tenant_id, d.id
+        from millstream.jobs_done as d
+        where
+            d.tenant_id = o.tenant_id
+            and d.parent_job_id = o.id
+            and d.state = 8
+            and d.finished_at = coalesce(:now::timestamptz, now())
+        union all
+        select d.tenant_id, d.id
+        from millstream.job_dependencies as e
+        inner join millstream.jobs_done as d on d.tenant_id = e.tenant_id and d.id = e.job_id
+        where
+            -- What waits for a buried job goes on waiting.
+            o.found
+            and e.tenant_id = o.tenant_id
+            and e.depends_on = o.id
+            and d.state = 8
+            and d.finished_at = coalesce(:now::timestamptz, now())
+    ) as j
 )
 select o.tenant_id, o.id
 from orphaned as o

@@ -72,7 +72,8 @@ select
     ) as schedules,
     (
         select count(*) from millstream.outgoing_webhooks as w where w.tenant_id = :tenant_id::int and w.enabled
-    ) as webhooks;
+    ) as webhooks,
+    (select count(*) from millstream.workflows as w where w.tenant_id = :tenant_id::int and w.status < 3) as workflows;
 
 -- name: count_queues :one
 -- Counts a tenant's configured queues.

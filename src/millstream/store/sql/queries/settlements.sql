@@ -1,7 +1,7 @@
 -- How batches reach `jobs` is said in jobs.sql.
 
 -- name: complete_jobs :one
--- Moves running jobs whose lease still holds to jobs_done and lets their blocked children go. The rows must come in
+-- Moves running jobs whose lease still holds to jobs_done and lets go what waited for them. The rows must come in
 -- the order of their keys.
 with batch as materialized (
     select pg_advisory_xact_lock(:batch_id::bigint)
@@ -60,31 +60,21 @@ called_back as (
     from finished as f
     where f.completion_webhook is not null
 ),
-children as materialized (
-    select c.tenant_id, c.id
-    from finished as f
-    cross join lateral (
-        select j.tenant_id, j.id
-        from millstream.jobs as j
-        where f.has_dependents and j.tenant_id = f.tenant_id and j.parent_job_id = f.id and j.state = 4
-        order by j.id
-        for update
-    ) as c
-),
-unblocked as (
-    update millstream.jobs as j
-    set
-        unmet = j.unmet - 1,
-        returned = true,
-        state = case
-            when j.unmet > 1 then 4
-            when j.run_at > coalesce(:now::timestamptz, now()) then case when j.retry_count = 0 then 2 else 3 end
-            else 1
-        end,
-        updated_at = coalesce(:now::timestamptz, now())
-    from children as c
-    where j.tenant_id = any(array[c.tenant_id]) and j.id = any(array[c.id])
-    returning j.tenant_id, j.id, j.queue, j.state
+released as materialized (
+    select p.tenant_id, r.id, r.queue, r.state
+    from (
+        select
+            f.tenant_id,
+            array_agg(f.id order by f.id) as ids,
+            array_agg(distinct f.workflow_id) filter (where f.workflow_id is not null) as workflow_ids
+        from finished as f
+        where f.has_dependents
+        group by f.tenant_id
+        order by f.tenant_id
+    ) as p
+    cross join lateral millstream.release_dependents(
+        p.tenant_id, p.ids, p.workflow_ids, coalesce(:now::timestamptz, now())
+    ) as r
 ),
 counted as (
     insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
@@ -103,7 +93,8 @@ counted as (
 )
 -- One row of arrays: a row for every job would be made, sent and read one by one.
 select
-    f.places, f.seconds, f.queues, u.tenant_ids as unblocked_tenant_ids, u.ids as unblocked_ids, u.queues as unblocked_queues
+    f.places, f.seconds, f.queues, u.tenant_ids as unblocked_tenant_ids, u.ids as unblocked_ids, u.queues as unblocked_queues,
+    u.workflows_changed
 from (
     select
         array_agg(f.place) as places,
@@ -112,9 +103,12 @@ from (
     from finished as f
 ) as f
 cross join (
-    select array_agg(u.tenant_id) as tenant_ids, array_agg(u.id) as ids, array_agg(u.queue) as queues
-    from unblocked as u
-    where u.state = 1
+    select
+        array_agg(r.tenant_id) filter (where r.state = 1) as tenant_ids,
+        array_agg(r.id) filter (where r.state = 1) as ids,
+        array_agg(r.queue) filter (where r.state = 1) as queues,
+        bool_or(r.id is null) as workflows_changed
+    from released as r
 ) as u;
 
 -- name: fail_jobs :many
@@ -239,19 +233,17 @@ called_back as (
     from removed as r
     where r.completion_webhook is not null
 ),
--- What waited for a buried job can never start, nor what waits for that in turn.
+-- The children of a buried job can never start, nor what waits for those in turn.
 children as materialized (
-    select j.tenant_id, j.id
+    select p.tenant_id, h.id
     from (
-        select distinct r.tenant_id, b.id
+        select r.tenant_id, array_agg(r.id order by r.id) as ids
         from removed as r
-        cross join lateral millstream.blocked_below(r.tenant_id, r.id) as b
         where r.has_dependents
-    ) as w
-    inner join millstream.jobs as j on j.tenant_id = w.tenant_id and j.id = w.id
-    where j.state = 4
-    order by j.tenant_id, j.id
-    for update of j
+        group by r.tenant_id
+        order by r.tenant_id
+    ) as p
+    cross join lateral millstream.lock_hopeless(p.tenant_id, p.ids, true) as h
 ),
 orphaned as (
     delete from millstream.jobs as j
@@ -271,6 +263,12 @@ cancelled as (
         coalesce(:now::timestamptz, now()), o.parent_job_id, o.workflow_id, o.unmet, o.dependency_mode, o.job_type,
         o.payload, o.tags, 'parent job failed', o.idempotency_key, o.completion_webhook
     from orphaned as o
+),
+changed as (
+    insert into millstream.workflow_changes (tenant_id, workflow_id)
+    select r.tenant_id, r.workflow_id from removed as r where r.workflow_id is not null
+    union
+    select o.tenant_id, o.workflow_id from orphaned as o where o.workflow_id is not null
 ),
 recorded as (
     insert into millstream.job_events (

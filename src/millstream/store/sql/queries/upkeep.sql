@@ -75,7 +75,7 @@ removed as (
     delete from millstream.jobs_done as j
     using stale as s
     where (select count(*) from held_keys) >= 0 and j.tenant_id = s.tenant_id and j.id = s.id
-    returning j.tenant_id, j.id, j.idempotency_key
+    returning j.tenant_id, j.id, j.idempotency_key, j.state
 ),
 events as (
     delete from millstream.job_events as e
@@ -86,6 +86,32 @@ keys as (
     delete from millstream.idempotency_keys as k
     using removed as r
     where k.tenant_id = r.tenant_id and k.key = r.idempotency_key and k.job_id = r.id
+),
+-- What still waits has counted them already.
+edges as (
+    delete from millstream.job_dependencies as e
+    using (
+        select d.tenant_id, d.job_id, d.depends_on
+        from removed as r
+        inner join millstream.job_dependencies as d on d.tenant_id = r.tenant_id and d.job_id = r.id
+        union
+        select d.tenant_id, d.job_id, d.depends_on
+        from removed as r
+        inner join millstream.job_dependencies as d on d.tenant_id = r.tenant_id and d.depends_on = r.id
+    ) as g
+    where e.tenant_id = g.tenant_id and e.job_id = g.job_id and e.depends_on = g.depends_on
+),
+counted as (
+    insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
+    select r.tenant_id, 6, '', date '1970-01-01', count(*)
+    from removed as r
+    group by r.tenant_id
+),
+members as (
+    update millstream.workflow_jobs as m
+    set final_state = r.state
+    from removed as r
+    where m.tenant_id = r.tenant_id and m.job_id = r.id
 )
 select count(*) as pruned from removed;
 
