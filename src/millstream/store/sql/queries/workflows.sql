@@ -125,9 +125,9 @@ with recursive waits as (
     inner join millstream.jobs as j on j.tenant_id = :tenant_id::int and j.id = w.depends_on and j.state = 4
     inner join millstream.job_dependencies as e on e.tenant_id = j.tenant_id and e.job_id = j.id
 )
-select w.job_id, j.dependency_mode, w.depends_on, s.state, j.workflow_id
+select w.job_id, o.dependency_mode, w.depends_on, s.state, o.workflow_id
 from waits as w
-inner join millstream.jobs as j on j.tenant_id = :tenant_id::int and j.id = w.job_id
+inner join millstream.jobs as o on o.tenant_id = :tenant_id::int and o.id = w.job_id
 cross join lateral (
     select j.state
     from millstream.jobs as j
