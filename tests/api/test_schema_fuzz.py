@@ -49,8 +49,22 @@ def known(tenant: LiveTenant) -> dict[str, list[str]]:
         client.post(f"/jobs/{done}/complete", json={"worker_id": WORKER, "result": {"a": [1]}})
         client.post(f"/jobs/{dead}/fail", json={"worker_id": WORKER, "error": "no luck"})
         client.put(f"/queues/{QUEUE}/config", json={"max_retries": 1})
+        step = {"queue_name": QUEUE, "payload": {}, "max_retries": 0}
+        workflow = client.post(
+            "/workflows",
+            json={"name": "w", "jobs": [{**step, "key": "a"}, {**step, "key": "b", "depends_on": ["a"]}]},
+        ).json()
         worker = client.post("/workers/register", json={"queue_name": QUEUE, "hostname": "h"}).json()["id"]
-    return {"job_id": jobs, "id": jobs, "name": [QUEUE], "queue_name": [QUEUE], "worker_id": [worker]}
+    jobs += [job["job_id"] for job in workflow["job_ids"]]
+    workflows = {"workflow_id": [workflow["id"]]}
+    return {
+        **workflows,
+        "job_id": jobs,
+        "id": jobs,
+        "name": [QUEUE],
+        "queue_name": [QUEUE],
+        "worker_id": [worker],
+    }
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
