@@ -51,8 +51,16 @@ def known(tenant: LiveTenant) -> dict[str, list[str]]:
         client.put(f"/queues/{QUEUE}/config", json={"max_retries": 1})
         planned = {"name": "s", "cron_expression": "0 0 1 1 *", "queue_name": QUEUE, "payload_template": 1}
         schedules = [client.post("/schedules", json=planned).json()["id"] for _ in range(3)]
+        step = {"queue_name": QUEUE, "payload": {}, "max_retries": 0}
+        workflow = client.post(
+            "/workflows",
+            json={"name": "w", "jobs": [{**step, "key": "a"}, {**step, "key": "b", "depends_on": ["a"]}]},
+        ).json()
         worker = client.post("/workers/register", json={"queue_name": QUEUE, "hostname": "h"}).json()["id"]
+    jobs += [job["job_id"] for job in workflow["job_ids"]]
+    workflows = {"workflow_id": [workflow["id"]]}
     return {
+        **workflows,
         "job_id": jobs,
         "id": jobs,
         "name": [QUEUE],

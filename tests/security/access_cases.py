@@ -11,6 +11,7 @@ from tests.security.case import (
     CREATION,
     CREDENTIALS,
     DEAD_LETTERS,
+    DEPENDENCIES,
     INGEST,
     INGEST_SECURITY,
     INPUT,
@@ -27,6 +28,7 @@ from tests.security.case import (
     TOKENS,
     USAGE,
     WORKERS,
+    WORKFLOWS,
     case,
 )
 
@@ -222,7 +224,7 @@ ISOLATION_CASES = [
         ),
         CONTROL("TestRetry::test_unknown_and_foreign_jobs_are_409_with_one_body"),
         READING("TestBatchStatus::test_rows_follow_the_request_each_once_and_unknown_ids_are_skipped"),
-        later="workflows: dependencies of jobs",
+        DEPENDENCIES("test_what_cannot_be_is_refused"),
     ),
     case(
         "C6",
@@ -250,7 +252,12 @@ ISOLATION_CASES = [
             "test_a_foreign_schedule_is_a_missing_one", "test_schedules_outside_the_scope_are_missing_ones"
         ),
     ),
-    case("C10", "workflows", later="workflows"),
+    case(
+        "C10",
+        "workflows",
+        _WALK,
+        WORKFLOWS("test_a_workflow_is_its_tenants_and_within_the_queues_of_a_key"),
+    ),
     case(
         "C11",
         "completion, failure, heartbeat of a foreign job",
@@ -264,7 +271,7 @@ ISOLATION_CASES = [
         "statistics, usage and streams that name a foreign job or queue",
         TENANT_ISOLATION("test_lists_counts_and_searches_show_own_rows_only"),
         USAGE("test_the_own_id_is_another_way_and_any_other_is_unknown"),
-        later="dashboard, streams of events",
+        later="streams of events",
     ),
     case(
         "C13",
@@ -291,7 +298,7 @@ ISOLATION_CASES = [
         "a foreign parent",
         _WALK,
         CREATION("TestParents::test_a_parent_of_another_organization_is_an_unknown_one"),
-        later="workflows: dependencies of jobs",
+        DEPENDENCIES("test_what_cannot_be_is_refused"),
     ),
     case(
         "C18",

@@ -34,6 +34,7 @@ from tests.security.case import (
     SCHEDULES,
     SHARED_LIMITS,
     USAGE,
+    WORKFLOW_CLIENT,
     case,
 )
 
@@ -201,7 +202,7 @@ SIZE_CASES = [
         API_KEYS("test_a_broken_rule_is_400_at_creation_and_at_change"),
         BATCHES("test_a_broken_rule_of_the_request_is_400_and_nothing_is_written"),
         QUEUES("TestPause::test_a_reason_of_500_characters_is_the_longest"),
-        later="workflows: jobs of one",
+        WORKFLOW_CLIENT("test_what_can_be_no_workflow_is_refused"),
     ),
     case(
         "F6",
@@ -257,7 +258,7 @@ PLAN_CASES = [
         PLAN_LIMITS("test_ten_jobs_may_be_active", "test_two_queues_may_have_a_row"),
         INJECTION("test_a_payload_above_the_plan_is_413"),
     ),
-    case("G3", "a workflow on the free plan", later="workflows"),
+    case("G3", "a workflow on the free plan", WORKFLOW_CLIENT("test_the_free_plan_is_without_workflows")),
     case("G4", "a bulk of more than fit", LIMITS("test_a_bulk_of_five_with_room_for_four_inserts_nothing")),
     case(
         "G5",

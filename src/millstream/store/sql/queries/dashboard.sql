@@ -41,9 +41,9 @@ created as materialized (
 select
     case
         when :queues::text[] is null then (
-            select coalesce(sum(case c.kind when 1 then c.amount else -c.amount end), 0)
-            from millstream.all_counters as c
-            where c.tenant_id = :tenant_id::int and c.kind in (1, 6) and c.subject = ''
+            select coalesce(sum(case t.kind when 1 then t.amount else -t.amount end), 0)
+            from millstream.all_counters as t
+            where t.tenant_id = :tenant_id::int and t.kind in (1, 6) and t.subject = ''
         )
         else (
             select count(*)
@@ -85,7 +85,7 @@ select
     n.name, coalesce(a.pending, 0) as pending, coalesce(a.processing, 0) as processing,
     not coalesce(q.enabled, true) as is_paused
 from (
-    select a.queue as name from alive as a
+    select alive.queue as name from alive
     union
     (
         select l.label

@@ -155,7 +155,7 @@ keys as (
 counted as (
     insert into millstream.counter_deltas (tenant_id, kind, subject, day, amount)
     select :tenant_id::int, 6, '', date '1970-01-01', count(*)
-    from gone as g
+    from gone
     having count(*) > 0
 )
 select g.id from gone as g;

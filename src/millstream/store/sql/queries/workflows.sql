@@ -89,7 +89,7 @@ from unnest(:tenant_ids::int[], :ids::uuid[]) as g (tenant_id, id)
 inner join millstream.workflows as w on w.tenant_id = g.tenant_id and w.id = g.id
 inner join millstream.workflow_jobs as m on m.tenant_id = w.tenant_id and m.workflow_id = w.id
 left join lateral (
-    select coalesce(j.state, m.final_state) as state, j.started_at
+    select coalesce(f.state, m.final_state) as state, f.started_at
     from (select 1) as always
     left join lateral (
         select j.state, j.started_at
@@ -107,7 +107,7 @@ left join lateral (
             where j.tenant_id = m.tenant_id and j.id = m.job_id
             limit 1
         )
-    ) as j on true
+    ) as f on true
 ) as s on true
 group by w.tenant_id, w.id;
 
@@ -125,9 +125,9 @@ with recursive waits as (
     inner join millstream.jobs as j on j.tenant_id = :tenant_id::int and j.id = w.depends_on and j.state = 4
     inner join millstream.job_dependencies as e on e.tenant_id = j.tenant_id and e.job_id = j.id
 )
-select w.job_id, j.dependency_mode, w.depends_on, s.state, j.workflow_id
+select w.job_id, o.dependency_mode, w.depends_on, s.state, o.workflow_id
 from waits as w
-inner join millstream.jobs as j on j.tenant_id = :tenant_id::int and j.id = w.job_id
+inner join millstream.jobs as o on o.tenant_id = :tenant_id::int and o.id = w.job_id
 cross join lateral (
     select j.state
     from millstream.jobs as j
