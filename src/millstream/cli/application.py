@@ -16,6 +16,8 @@ _COMMANDS = {
     ),
     "job": ("millstream.cli.job:commands", "Enqueue, list, inspect, retry and cancel jobs."),
     "queue": ("millstream.cli.queue:commands", "Configure, pause, resume and inspect queues."),
+    "topic": ("millstream.cli.topic:commands", "Create topics, publish to them and read them."),
+    "group": ("millstream.cli.group:commands", "See how far consumer groups are, and send them back."),
     "worker": ("millstream.cli.worker:commands", "See who works."),
     "db": ("millstream.cli.db:commands", "Reach and migrate the database."),
     "bench": ("millstream.cli.bench.command:bench_app", "Measure this machine."),

@@ -26,6 +26,7 @@ from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenant_removal import TenantRemoval
+from millstream.engine.tenant_selection import TenantSelection
 from millstream.engine.tenants import Tenants
 from millstream.engine.token_signing import TokenSigner
 from millstream.engine.tokens import Tokens
@@ -106,6 +107,7 @@ class Engine:
         signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
         throttle = LogInThrottle()
         self.credentials = Credentials(context, pepper=pepper, signer=signer)
+        self.tenant_selection = TenantSelection(context)
         self.tokens = Tokens(context, self.credentials, signer, throttle)
         self.sign_ins = (
             None
