@@ -77,6 +77,8 @@ def test_whatever_is_read_survives_being_written(text: str):
         assert parse_duration(format_duration(nanoseconds)) == nanoseconds
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.1 + 0.2, "300ms"), (671_088.64, "186h24m48.64s"), (0, "0s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.1 + 0.2, "300ms"), (671_088.64, "186h24m48.64s"), (0, "0s")]
+)
 def test_seconds_are_written_without_the_noise_of_floating_point(seconds: float, text: str):
     assert format_seconds(seconds) == text

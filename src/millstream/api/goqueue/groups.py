@@ -7,7 +7,7 @@ import msgspec
 
 from millstream.api.goqueue import group_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
-from millstream.api.goqueue.parameters import seconds_of
+from millstream.api.goqueue.parameters import group_of, seconds_of
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.timestamps import format_timestamp
 from millstream.domain.consumer_group import (
@@ -107,26 +107,26 @@ class GroupEndpoints:
 
     async def get(self, request: Request) -> Response:
         """Get a group."""
-        group = await self._groups.get(request.principal, request.parameters[0])
+        group = await self._groups.get(request.principal, group_of(request))
         return Response(200, _encode(group_details(group)))
 
     async def delete(self, request: Request) -> Response:
         """Delete a group."""
-        name = request.parameters[0]
+        name = group_of(request)
         await self._groups.delete(request.principal, name)
         return Response(200, _encode(bodies.GroupDeleted(group=name, group_id=name)))
 
     async def join(self, request: Request) -> Response:
         """Become a member."""
         wish = join_request(_JOIN.read(request.body))
-        membership = await self._groups.join(request.principal, request.parameters[0], wish)
+        membership = await self._groups.join(request.principal, group_of(request), wish)
         return Response(200, _encode(joined(membership)))
 
     async def heartbeat(self, request: Request) -> Response:
         """Stay a member."""
         body = _MEMBER_CALL.read(request.body)
         beat = await self._groups.heartbeat(
-            request.principal, request.parameters[0], member_id_of(body.member_id), body.generation or 0
+            request.principal, group_of(request), member_id_of(body.member_id), body.generation or 0
         )
         answer = bodies.Beat(
             rebalance_required=beat.rebalance_required,
@@ -140,7 +140,7 @@ class GroupEndpoints:
     async def leave(self, request: Request) -> Response:
         """Stop being a member."""
         body = _MEMBER_CALL.read(request.body)
-        await self._groups.leave(request.principal, request.parameters[0], member_id_of(body.member_id))
+        await self._groups.leave(request.principal, group_of(request), member_id_of(body.member_id))
         return Response(200, _LEFT)
 
 

@@ -4,15 +4,34 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from millstream.api.http.endpoint import Request
 from millstream.api.http.query import Query
+from millstream.api.http.router import UNDECODABLE
 from millstream.api.http.timestamps import parse_timestamp
 from millstream.domain.duration import parse_seconds
-from millstream.domain.errors import BadRequest
+from millstream.domain.errors import BadRequest, NotFound
 
 OFFSET_MAX: Final = 2**63 - 1
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _ZONED: Final = re.compile(r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def topic_of(request: Request) -> str:
+    """Return the topic that a path names. Raises NotFound for what no topic can be called."""
+    return _named(request, "topic not found")
+
+
+def group_of(request: Request) -> str:
+    """Return the group that a path names. Raises NotFound for what no group can be called."""
+    return _named(request, "group not found")
+
+
+def _named(request: Request, refusal: str) -> str:
+    name = request.parameters[0]
+    if UNDECODABLE in name:
+        raise NotFound(refusal)
+    return name
 
 
 def whole_number(text: str | None) -> int | None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 
 from millstream.api.goqueue.delivery_bodies import PolledMessage, PolledMessages
-from millstream.api.goqueue.parameters import page_size, seconds_of, whole_number
+from millstream.api.goqueue.parameters import group_of, page_size, seconds_of, whole_number
 from millstream.api.goqueue.words import PRIORITY_WORDS, StampWriter
 from millstream.api.http.disconnect import unless_disconnected
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
@@ -38,12 +38,14 @@ class PollingEndpoints:
                 tag="groups",
                 query=(
                     Parameter(name="member_id", description="Who asks.", required=True),
-                    Parameter(
-                        name="max_messages", kind="integer", description="1 to 1000; 100 by default."
-                    ),
+                    Parameter(name="max_messages", kind="integer", description="1 to 1000; 100 by default."),
                     Parameter(name="limit", kind="integer", description="The same."),
-                    Parameter(name="timeout", description="How long to wait: `30s`, the default; at most 28 s."),
-                    Parameter(name="generation", kind="integer", description="The one that the member knows."),
+                    Parameter(
+                        name="timeout", description="How long to wait: `30s`, the default; at most 28 s."
+                    ),
+                    Parameter(
+                        name="generation", kind="integer", description="The one that the member knows."
+                    ),
                 ),
                 answers={200: PolledMessages},
                 errors=(BadRequest, NotFound, Conflict, Unavailable),
@@ -69,7 +71,7 @@ class PollingEndpoints:
             wait_seconds=_wait_seconds(query),
             generation=_generation(query),
         )
-        group = request.parameters[0]
+        group = group_of(request)
         polling = self._polling.poll(request.principal, group, wish)
         polled = await (unless_disconnected(request.receive, polling) if wish.wait_seconds else polling)
         return Response(200, encode_polled(polled))

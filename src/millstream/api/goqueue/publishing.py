@@ -8,7 +8,7 @@ import msgspec
 
 from millstream.api.goqueue.bodies import TopicBody, described
 from millstream.api.goqueue.message_bodies import Publish, Published, PublishMessage, PublishResult
-from millstream.api.goqueue.parameters import zoned_timestamp
+from millstream.api.goqueue.parameters import topic_of, zoned_timestamp
 from millstream.api.goqueue.words import PRIORITY_WORDS
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.timestamps import format_timestamp
@@ -24,28 +24,16 @@ _encode = msgspec.json.Encoder().encode
 _PRIORITY_NUMBERS: Final = {int(priority): priority for priority in Priority}
 _NO_PLACE: Final = -1
 _QUOTED_CHARS_MAX: Final = 64
-# A character has at most four bytes: shorter texts need not be encoded to know that they fit.
-_BYTES_PER_CHAR: Final = 4
-_VALUE_CHARS_SAFE: Final = limits.VALUE_BYTES_MAX // _BYTES_PER_CHAR
-_KEY_CHARS_SAFE: Final = limits.KEY_BYTES_MAX // _BYTES_PER_CHAR
 _IDEMPOTENCY_KEY: Final = b"idempotency-key"
 
 _NO_VALUE: Final = RefusedMessage("value is required")
 _BAD_PRIORITY: Final = RefusedMessage(
     f"invalid priority: must be one of {', '.join(PRIORITY_WORDS.values())}"
 )
-_LONE_SURROGATE: Final = RefusedMessage("invalid text: a surrogate stands alone")
-_VALUE_TOO_LONG: Final = RefusedMessage(f"value is larger than {limits.VALUE_BYTES_MAX} bytes")
-_KEY_TOO_LONG: Final = RefusedMessage(f"key is larger than {limits.KEY_BYTES_MAX} bytes")
-_HEADERS_TOO_LONG: Final = RefusedMessage(f"headers are larger than {limits.HEADERS_BYTES_MAX} bytes")
-
-
-class SuspectPublish(Publish, frozen=True):
-    """Messages of which some hold a lone surrogate: each text has to be looked at."""
 
 
 class PublishBody(TopicBody[Publish]):
-    """Messages, of which those with a lone surrogate are refused by themselves, not with all others."""
+    """Messages, of which those with a lone surrogate are left to be refused by themselves, not with all others."""
 
     def __init__(self) -> None:
         super().__init__(Publish)
@@ -63,7 +51,7 @@ class PublishBody(TopicBody[Publish]):
         except (ValueError, RecursionError):
             raise BadRequest("invalid JSON: it is malformed") from None
         try:
-            return msgspec.convert(value, SuspectPublish, strict=True)
+            return msgspec.convert(value, Publish, strict=True)
         except msgspec.ValidationError as error:
             raise BadRequest(f"invalid JSON: {described(error)}") from None
 
@@ -96,18 +84,11 @@ class PublishingEndpoints:
 
     async def publish(self, request: Request) -> Response:
         """Publish messages."""
-        body = _BODY.read(request.body)
-        given = body.messages
-        if not given:
-            raise BadRequest("at least one message required")
-        if len(given) > limits.PUBLISHED_MESSAGES_MAX:
-            raise BadRequest(f"at most {limits.PUBLISHED_MESSAGES_MAX} messages at once")
+        given = _BODY.read(request.body).messages or ()
         results = await self._publishing.publish(
             request.principal,
-            request.parameters[0],
-            [_checked(message) for message in given]
-            if isinstance(body, SuspectPublish)
-            else new_messages(given),
+            topic_of(request),
+            new_messages(given),
             idempotency_key=_idempotency_key(request),
         )
         return Response(200, encode_results(results))
@@ -115,25 +96,17 @@ class PublishingEndpoints:
 
 def new_messages(given: Sequence[PublishMessage]) -> list[NewMessage | RefusedMessage]:
     """Return each message as it is to be published, or why it is not. Contract: goqueue-messaging 4.1."""
-    messages: list[NewMessage | RefusedMessage] = []
-    append = messages.append
-    for message in given:
-        value = message.value
-        key = message.key
-        if (
-            value is not None
-            and len(value) <= _VALUE_CHARS_SAFE
-            and (key is None or len(key) <= _KEY_CHARS_SAFE)
-            and message.priority is None
-            and message.delay is None
-            and message.deliverAt is None
-            and message.deliver_at is None
-            and message.headers is None
-        ):
-            append(NewMessage(value, key or None, message.partition))
-        else:
-            append(_checked(message))
-    return messages
+    return [
+        NewMessage(message.value, message.key or None, message.partition)
+        if message.value is not None
+        and message.priority is None
+        and message.headers is None
+        and message.delay is None
+        and message.deliverAt is None
+        and message.deliver_at is None
+        else _checked(message)
+        for message in given
+    ]
 
 
 def encode_results(results: Sequence[PublishedMessage | RefusedMessage]) -> bytes:
@@ -162,9 +135,6 @@ def encode_results(results: Sequence[PublishedMessage | RefusedMessage]) -> byte
 def _checked(message: PublishMessage) -> NewMessage | RefusedMessage:
     if message.value is None:
         return _NO_VALUE
-    refused = _text_refusal(message.value, message.key, message.headers)
-    if refused is not None:
-        return refused
     priority = _priority_of(message.priority)
     if priority is None:
         return _BAD_PRIORITY
@@ -192,25 +162,8 @@ def _checked(message: PublishMessage) -> NewMessage | RefusedMessage:
     )
 
 
-def _text_refusal(value: str, key: str | None, headers: dict[str, str] | None) -> RefusedMessage | None:
-    try:
-        if len(value.encode()) > limits.VALUE_BYTES_MAX:
-            return _VALUE_TOO_LONG
-        if key is not None and len(key.encode()) > limits.KEY_BYTES_MAX:
-            return _KEY_TOO_LONG
-        if headers is not None and _headers_bytes(headers) > limits.HEADERS_BYTES_MAX:
-            return _HEADERS_TOO_LONG
-    except UnicodeEncodeError:
-        return _LONE_SURROGATE
-    return None
-
-
 def _quoted(text: str) -> str:
     return text[:_QUOTED_CHARS_MAX].encode(errors="replace").decode()
-
-
-def _headers_bytes(headers: dict[str, str]) -> int:
-    return sum(len(name.encode()) + len(text.encode()) for name, text in headers.items())
 
 
 def _priority_of(given: str | int | None) -> Priority | None:

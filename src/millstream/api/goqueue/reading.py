@@ -12,6 +12,7 @@ from millstream.api.goqueue.parameters import (
     page_size,
     point_in_time,
     seconds_of,
+    topic_of,
 )
 from millstream.api.goqueue.words import PRIORITY_WORDS, StampWriter
 from millstream.api.http.disconnect import unless_disconnected
@@ -59,8 +60,8 @@ class ReadingEndpoints:
 
     async def read(self, request: Request) -> Response:
         """Read messages."""
-        topic, number = request.parameters
-        partition = natural(number, "invalid partition ID")
+        topic = topic_of(request)
+        partition = natural(request.parameters[1], "invalid partition ID")
         query = Query(request.query_string)
         wish = ReadRequest(
             offset=optional_natural(query, "offset", 0, "invalid offset"),

@@ -6,6 +6,7 @@ import msgspec
 
 from millstream.api.goqueue import topic_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
+from millstream.api.goqueue.parameters import topic_of
 from millstream.api.goqueue.problems import status_of
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.timestamps import format_timestamp
@@ -123,18 +124,18 @@ class TopicEndpoints:
 
     async def get(self, request: Request) -> Response:
         """Get a topic."""
-        status = await self._topics.describe(request.principal, request.parameters[0])
+        status = await self._topics.describe(request.principal, topic_of(request))
         return Response(200, _encode(_details(status)))
 
     async def delete(self, request: Request) -> Response:
         """Delete a topic."""
-        name = request.parameters[0]
+        name = topic_of(request)
         await self._topics.delete(request.principal, name)
         return Response(200, _encode(bodies.TopicDeleted(name)))
 
     async def list_partitions(self, request: Request) -> Response:
         """Tell where partitions are kept: all of them here."""
-        topic = await self._topics.get(request.principal, request.parameters[0])
+        topic = await self._topics.get(request.principal, topic_of(request))
         here = [self._node_id]
         places = [
             bodies.PartitionPlace(partition=number, leader=self._node_id, replicas=here, isr=here)
@@ -145,7 +146,7 @@ class TopicEndpoints:
     async def add_partitions(self, request: Request) -> Response:
         """Raise the number of partitions. A refusal tells how many there are."""
         body = _ADD_PARTITIONS.read(request.body)
-        name = request.parameters[0]
+        name = topic_of(request)
         try:
             before, after = await self._topics.add_partitions(request.principal, name, body.count or 0)
         except (BadRequest, NotFound) as error:
@@ -182,13 +183,13 @@ class TopicEndpoints:
 
     async def scaling_status(self, request: Request) -> Response:
         """Tell whether partitions are being added."""
-        topic = await self._topics.get(request.principal, request.parameters[0])
+        topic = await self._topics.get(request.principal, topic_of(request))
         return Response(200, _encode(bodies.ScalingStatus(topic.name, scaling_in_progress=False)))
 
     async def compact(self, request: Request) -> Response:
         """Keep the latest message of each key."""
         body = _COMPACT.read(request.body)
-        name = request.parameters[0]
+        name = topic_of(request)
         dry_run = body.dry_run or False
         results = await self._topics.compact(
             request.principal, name, partitions=body.partitions, dry_run=dry_run
