@@ -6,15 +6,18 @@ from msgspec import Struct
 from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
+from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
+from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
+from millstream.engine.groups import Groups
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
@@ -58,6 +61,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     complete_lanes: int = 1
     webhook_secrets: WebhookSecrets = WebhookSecrets()
     deliveries: DeliverySettings = DeliverySettings()
+    topics: TopicSettings = TopicSettings()
 
 
 class Engine:
@@ -123,6 +127,8 @@ class Engine:
         self.rate_limits = rate_limits
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
+        self.groups = Groups(context, settings.topics)
+        self.cooperative = Cooperative(context, settings.topics)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
