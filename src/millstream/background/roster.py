@@ -7,6 +7,7 @@ from millstream.background.loop import Loop, Step
 from millstream.domain import limits
 from millstream.engine.claims import TIMER_SECONDS_MAX
 from millstream.engine.engine import Engine
+from millstream.engine.group_sweeping import SWEEP_SECONDS
 from millstream.engine.relay import BEAT_SECONDS
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
@@ -34,6 +35,13 @@ def loops_of(engine: Engine) -> list[Loop]:
         Loop(name="beater", interval_seconds=BEAT_SECONDS, step=partial(_beat, engine), leader_only=False),
         # Not the leader's alone: leases that ran out are ended in time even while a killed leader's row runs out.
         Loop(name="lease_reaper", interval_seconds=5, step=partial(_reap, engine), leader_only=False),
+        # Nor these: the members of a group do not wait for a killed leader's row either.
+        Loop(
+            name="group_sweeper",
+            interval_seconds=SWEEP_SECONDS,
+            step=_counting(engine.groups.sweep, full=limits.GROUPS_TENDED_MAX),
+            leader_only=False,
+        ),
         Loop(
             name="webhook_dispatcher",
             interval_seconds=DISPATCH_SECONDS,
@@ -53,6 +61,11 @@ def loops_of(engine: Engine) -> list[Loop]:
             name="tenant_remover",
             interval_seconds=10,
             step=_counting(engine.removal.sweep, full=limits.REMOVED_ROWS_MAX),
+        ),
+        Loop(
+            name="group_remover",
+            interval_seconds=10,
+            step=_counting(engine.groups.remove_rows, full=limits.PRUNED_ROWS_MAX),
         ),
         Loop(
             name="event_pruner",

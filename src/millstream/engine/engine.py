@@ -12,11 +12,13 @@ from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
+from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
 from millstream.engine.deletions import Deleting
 from millstream.engine.delayed import DelayedHint
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
+from millstream.engine.groups import Groups
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
@@ -134,6 +136,8 @@ class Engine:
         self.rate_limits = rate_limits
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
+        self.groups = Groups(context, settings.topics)
+        self.cooperative = Cooperative(context, settings.topics)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))

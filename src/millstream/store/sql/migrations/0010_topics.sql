@@ -111,8 +111,8 @@ comment on index millstream.delayed_messages_pending is 'list_delayed_messages, 
 create index delayed_messages_due on millstream.delayed_messages (deliver_at) where cancelled_at is null;
 comment on index millstream.delayed_messages_due is 'fold_delivered_messages, next_deliver_at';
 
--- A group exists from its first member or position on. `protocol`: 1 eager, 2 cooperative. While `gathering_until` lies ahead,
--- joins are gathered and answered together.
+-- A group exists from its first member or position on. `protocol`: 1 eager, 2 cooperative. Until `gathering_until` joins are
+-- gathered, to be answered together; until `revoking_until` members of a cooperative group may keep what they are to give up.
 create table millstream.consumer_groups (
     tenant_id int not null,
     id int generated always as identity,
@@ -120,6 +120,7 @@ create table millstream.consumer_groups (
     protocol smallint not null default 1,
     generation int not null default 0,
     gathering_until timestamptz,
+    revoking_until timestamptz,
     rebalance jsonb,
     statistics jsonb,
     created_at timestamptz not null,
@@ -129,7 +130,20 @@ create table millstream.consumer_groups (
     constraint consumer_groups_name_unique unique (tenant_id, name)
 );
 
--- `generations` says of the last ones what the member was assigned: {"7": ["orders-0"], ...}.
+create index consumer_groups_due on millstream.consumer_groups ((least(gathering_until, revoking_until)))
+where gathering_until is not null or revoking_until is not null;
+comment on index millstream.consumer_groups_due is 'list_groups_to_tend';
+
+-- Deleted groups whose redeliveries and finished deliveries a loop has yet to remove.
+create table millstream.removed_groups (
+    tenant_id int not null,
+    group_id int not null,
+    removed_at timestamptz not null,
+    primary key (tenant_id, group_id)
+);
+
+-- `generation` is the last one that the member has confirmed (cooperative). `changes` says what it was assigned from which
+-- generation on, as digests, the latest last: [[7, "5f1d..."], ...].
 create table millstream.group_members (
     tenant_id int not null,
     group_id int not null,
@@ -141,11 +155,11 @@ create table millstream.group_members (
     joined_at timestamptz not null,
     seen_at timestamptz not null,
     generation int not null default 0,
-    generations jsonb not null default '{}',
+    changes jsonb not null default '[]',
     primary key (tenant_id, group_id, member_id)
 ) with (fillfactor = 50);
 
--- What a group knows of a partition: who owns it, and per lane how far it has handed out. `lane_bases` is where to look for the
+-- What a group knows of a partition: who owns it (and who is to, while a cooperative rebalance goes on), and per lane how far it has handed out. `lane_bases` is where to look for the
 -- next batch, `lane_offsets` the first offset not handed out (a lower bound of the next one's), `lane_seqs` its lane sequence.
 -- Below `replay_until`, which a commit or reset backwards sets, a poll skips what is delivered or waits in `redeliveries`.
 -- `low` is the lowest offset that is not settled (messaging 14.5), null while nothing was settled or committed.
@@ -155,7 +169,7 @@ create table millstream.group_partitions (
     topic_id int not null,
     partition int not null,
     member_id text,
-    revoked_from text,
+    target_member_id text,
     start_offset bigint not null,
     low bigint,
     lane_bases bigint[] not null,
@@ -173,7 +187,11 @@ create table millstream.group_partitions (
     autovacuum_vacuum_cost_delay = 0
 );
 create index group_partitions_topic on millstream.group_partitions (tenant_id, topic_id, partition);
-comment on index millstream.group_partitions_topic is 'cancel_delayed_message, list_groups_of_topic';
+comment on index millstream.group_partitions_topic is 'cancel_delayed_message, lock_groups_of_topic';
+-- Both columns change with memberships only: moving positions stays a matter of the heap.
+create index group_partitions_member on millstream.group_partitions (tenant_id, group_id, member_id, topic_id, partition)
+where member_id is not null;
+comment on index millstream.group_partitions_member is 'beat_member';
 
 -- What one poll handed out of one lane of a partition, or one message that is delivered again. `outcomes` has a byte for each:
 -- 0 leased, 1 acknowledged, 2 rejected, 3 nacked, 4 given back (its lease ended or its member left), 5 dead-lettered when its
@@ -261,6 +279,7 @@ select millstream.protect_table('millstream.partitions');
 select millstream.protect_table('millstream.record_batches');
 select millstream.protect_table('millstream.delayed_messages');
 select millstream.protect_table('millstream.consumer_groups');
+select millstream.protect_table('millstream.removed_groups');
 select millstream.protect_table('millstream.group_members');
 select millstream.protect_table('millstream.group_partitions');
 select millstream.protect_table('millstream.deliveries');
