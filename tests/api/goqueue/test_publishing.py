@@ -35,7 +35,7 @@ def results_of(api: Topics, topic: str, messages: list[JsonObject], **headers: s
 
 
 class TestRouting:
-    @pytest.mark.parametrize(("place", "partitions"), enumerate((3, 4, 6, 8, 12), 1))
+    @pytest.mark.parametrize(("place", "partitions"), list(enumerate((3, 4, 6, 8, 12), 1)))
     def test_a_key_goes_to_its_partition(self, api: Topics, place: int, partitions: int) -> None:
         topic = api.create(partitions)
         results = api.publish(topic, *({"key": route[0], "value": "x"} for route in ROUTES))

@@ -48,7 +48,7 @@ class TestCreating:
             ({"name": ".."}, "invalid topic name"),
             ({"name": "__internal"}, "invalid topic name"),
             ({"name": "é"}, "invalid topic name"),
-            ({"name": "a\0b"}, "invalid topic name"),
+            ({"name": "a\0b"}, "invalid JSON: a text holds a NUL"),
             ({"name": "x" * 250}, "invalid topic name"),
             ({"name": "x", "num_partitions": 1001}, "too many partitions"),
             ({"name": "x", "num_partitions": "3"}, "invalid JSON"),

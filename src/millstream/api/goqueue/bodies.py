@@ -4,7 +4,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from millstream.api.http.body import Body
+from millstream.api.http.body import Body, check_json
 from millstream.domain.errors import BadRequest
 
 BodyT_co = TypeVar("BodyT_co", covariant=True)
@@ -13,13 +13,14 @@ _DEPTH_MESSAGE: Final = "invalid JSON: nested too deep"
 
 
 class TopicBody(Body[BodyT_co]):
-    """A JSON object of one type, whose unknown keys are ignored and whose strings may hold any character.
+    """A JSON object of one type, whose unknown keys are ignored.
 
-    An absent body reads as `{}` unless it is `required`.
+    An absent body reads as `{}` unless it is `required`. Only of messages texts may hold NUL characters (`with_nul`).
     """
 
-    def __init__(self, body_type: type[BodyT_co], *, required: bool = True) -> None:
+    def __init__(self, body_type: type[BodyT_co], *, required: bool = True, with_nul: bool = False) -> None:
         super().__init__(body_type, required=required)
+        self._with_nul = with_nul
         self._decode = msgspec.json.Decoder(body_type, strict=True).decode
 
     def read(self, data: bytes) -> BodyT_co:
@@ -29,11 +30,14 @@ class TopicBody(Body[BodyT_co]):
                 raise BadRequest("invalid JSON: the body is empty")
             data = b"{}"
         try:
-            return self._decode(data)
+            body = self._decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"invalid JSON: {described(error)}") from None
         except RecursionError:
             raise BadRequest(_DEPTH_MESSAGE) from None
+        if not self._with_nul and b"\\u0000" in data and check_json(data):
+            raise BadRequest("invalid JSON: a text holds a NUL character")
+        return body
 
 
 def described(error: msgspec.DecodeError | UnicodeDecodeError) -> str:

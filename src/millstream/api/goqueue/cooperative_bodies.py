@@ -19,8 +19,8 @@ class CooperativeJoined(Struct, frozen=True, kw_only=True):
     generation: int
     leader_id: str
     members: list[str]
-    rebalance_required: Literal[True] = True
-    protocol: Literal["cooperative"] = "cooperative"
+    rebalance_required: bool = True
+    protocol: str = "cooperative"
 
 
 class CooperativeBeat(Struct, frozen=True, kw_only=True, omit_defaults=True):

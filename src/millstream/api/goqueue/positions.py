@@ -6,8 +6,11 @@ import msgspec
 
 from millstream.api.goqueue import delivery_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
-from millstream.api.goqueue.parameters import group_of
-from millstream.api.http.endpoint import Endpoint, Parameter
+from millstream.api.goqueue.groups import member_id_of
+from millstream.api.goqueue.parameters import OFFSET_MAX, group_of, whole_number, zoned_timestamp
+from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
+from millstream.api.http.query import Query
+from millstream.api.http.timestamps import format_optional
 from millstream.domain.errors import AccessDenied, BadRequest, Conflict, NotFound, Unavailable
 from millstream.engine.engine import Engine
 

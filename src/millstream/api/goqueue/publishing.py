@@ -36,7 +36,7 @@ class PublishBody(TopicBody[Publish]):
     """Messages, of which those with a lone surrogate are left to be refused by themselves, not with all others."""
 
     def __init__(self) -> None:
-        super().__init__(Publish)
+        super().__init__(Publish, with_nul=True)
 
     def read(self, data: bytes) -> Publish:
         """Return the messages. Raises BadRequest for what is not JSON or has a field of another type."""
