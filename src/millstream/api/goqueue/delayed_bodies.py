@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 
-class DelayedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DelayedEntry(Struct, frozen=True, kw_only=True):
     """A message that waits for its time."""
 
     topic: str
@@ -15,8 +15,6 @@ class DelayedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: str
     time_remaining: str
     state: str
-    value: str
-    key: str | UnsetType = UNSET
 
 
 class DelayedPage(Struct, frozen=True, kw_only=True):
