@@ -23,6 +23,11 @@ def group_bell(group_id: int) -> str:
     return f"\tgroup {group_id}"
 
 
+def member_bell(group_id: int, member_id: str) -> str:
+    """Return the name that polls of a member go by that holds as much as it may. No queue is called so."""
+    return f"\tmember {group_id} {member_id}"
+
+
 class Wakeups:
     """Wakes as many waiters of a queue as jobs became claimable there."""
 
