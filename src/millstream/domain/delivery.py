@@ -114,6 +114,7 @@ class Delivery:
         "deadlines",
         "delivered_at",
         "first_delivered_at",
+        "group",
         "key",
         "lane",
         "last_error",
@@ -124,6 +125,7 @@ class Delivery:
         "secret",
         "tenant_id",
         "topic",
+        "topic_partitions",
     )
 
     def __init__(
@@ -131,7 +133,9 @@ class Delivery:
         *,
         tenant_id: int,
         key: DeliveryKey,
+        group: str,
         topic: str,
+        topic_partitions: int,
         lane: int,
         member_id: str,
         secret: int,
@@ -147,7 +151,9 @@ class Delivery:
     ) -> None:
         self.tenant_id = tenant_id
         self.key = key
+        self.group = group
         self.topic = topic
+        self.topic_partitions = topic_partitions
         self.lane = lane
         self.member_id = member_id
         self.secret = secret

@@ -81,9 +81,7 @@ class Supply:
 
     def starved(self, before: datetime) -> tuple[datetime, int] | None:
         """Return since when the longest-waiting message waits that was ready before `before`, and its level."""
-        waiting = [
-            (since, level) for level in LEVELS for since in self._ready_times(level) if since < before
-        ]
+        waiting = [(since, level) for level in LEVELS for since in self._ready_times(level) if since < before]
         return min(waiting, default=None)
 
     def _ready_times(self, level: int) -> Iterator[datetime]:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from millstream.domain import limits
@@ -74,6 +75,15 @@ class Wakeups:
 
         Raises Overloaded when too many wait already.
         """
+        with self.listening(tenant_id, queues) as woken:
+            return await until(woken, seconds)
+
+    @contextmanager
+    def listening(self, tenant_id: int, queues: Sequence[str]) -> Generator["asyncio.Future[None]"]:
+        """Hear of `queues` from now on; the future is done once woken. Raises Overloaded when too many wait already.
+
+        Whoever looks for itself within misses nothing between its look and its wait.
+        """
         if self._count >= limits.CLAIM_WAITERS_MAX:
             raise Overloaded
         keys = [(tenant_id, queue) for queue in queues]
@@ -84,15 +94,11 @@ class Wakeups:
                 self._waits(*key)
         self._count += 1
         try:
-            async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            return False
+            yield future
         finally:
             self._count -= 1
             for key in keys:
                 self._leave(key, future)
-        return True
 
     def _leave(self, key: _Key, future: "asyncio.Future[None]") -> None:
         waiters = self._waiters.get(key)
@@ -102,3 +108,13 @@ class Wakeups:
             waiters.remove(future)
         if not waiters:
             del self._waiters[key]
+
+
+async def until(woken: "asyncio.Future[None]", seconds: float) -> bool:
+    """Wait until a future of `listening` is done; returns False when `seconds` have passed first."""
+    try:
+        async with asyncio.timeout(seconds):
+            await woken
+    except TimeoutError:
+        return False
+    return True

@@ -26,7 +26,16 @@ _HAND_OUT = _QUERIES["hand_out"].taking(
 )  # fmt: skip
 _LOCK = _QUERIES["lock_deliveries"].taking("now", "batch_id", *_KEYS, "ids")
 _RECORD = _QUERIES["record_outcomes"].taking(
-    "now", *_KEYS, "ids", "outcomes", "leased", "lowest_leased", "deadlines", "own_deadlines", "results", *_COUNTS
+    "now",
+    *_KEYS,
+    "ids",
+    "outcomes",
+    "leased",
+    "lowest_leased",
+    "deadlines",
+    "own_deadlines",
+    "results",
+    *_COUNTS,
 )
 _FIND_ENDED = _QUERIES["find_ended_partitions"].taking("now", "limit")
 _LOCK_ENDED = _QUERIES["lock_ended_deliveries"].taking("now", *_KEYS, "attempts_below", "limit")
@@ -134,9 +143,7 @@ async def record(
     )
 
 
-async def find_ended_partitions(
-    session: Session, limit: int, now: datetime | None
-) -> list[GroupPartition]:
+async def find_ended_partitions(session: Session, limit: int, now: datetime | None) -> list[GroupPartition]:
     """Return where leases have run out."""
     rows = await session.many(_FIND_ENDED, now, limit)
     return sorted(
@@ -200,7 +207,9 @@ def _delivery_from(row: Row) -> Delivery:
     return Delivery(
         tenant_id=row["tenant_id"],
         key=_key_from(row),
+        group=row["group_name"],
         topic=row["topic"],
+        topic_partitions=row["partitions"],
         lane=row["lane"],
         member_id=row["member_id"],
         secret=row["secret"],

@@ -230,7 +230,9 @@ async def next_wakes(
     return {row["number"]: row["in_seconds"] for row in rows if row["in_seconds"] is not None}
 
 
-async def see_members(session: Session, members: Sequence[tuple[int, int, str]], now: datetime | None) -> None:
+async def see_members(
+    session: Session, members: Sequence[tuple[int, int, str]], now: datetime | None
+) -> None:
     """Note that members (tenant, group, member) were heard of."""
     await session.run(
         _SEE,

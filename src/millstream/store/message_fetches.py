@@ -132,9 +132,7 @@ async def fetch_messages(
     return [([number - 1 for number in row["numbers"]], _batch_from(row)) for row in rows]
 
 
-async def list_cancelled(
-    session: Session, ranges: Sequence[tuple[LogPartition, int, int]]
-) -> list[set[int]]:
+async def list_cancelled(session: Session, ranges: Sequence[tuple[LogPartition, int, int]]) -> list[set[int]]:
     """Return the offsets of each range (first, until) whose messages were cancelled."""
     found: list[set[int]] = [set() for _ in ranges]
     rows = await session.many(

@@ -119,9 +119,7 @@ async def find_given_back(
         (GroupPartition(row["tenant_id"], row["group_id"], row["topic_id"], row["partition"]), row["offset"])
         for row in rows
     }
-    return {
-        message for key, message in zip(keys, messages, strict=True) if (key, message[2]) in owed
-    }
+    return {message for key, message in zip(keys, messages, strict=True) if (key, message[2]) in owed}
 
 
 def _columns(keys: Sequence[GroupPartition]) -> tuple[list[int], list[int], list[int], list[int]]:

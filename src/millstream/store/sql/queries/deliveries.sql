@@ -93,13 +93,15 @@ held as materialized (
     for update of p
 )
 select
-    d.tenant_id, d.group_id, d.topic_id, d.partition, d.id, t.name as topic, d.lane, d.member_id, d.secret, d.base_offset,
+    d.tenant_id, d.group_id, d.topic_id, d.partition, d.id, c.name as group_name, t.name as topic,
+    t.partitions, d.lane, d.member_id, d.secret, d.base_offset,
     d.message_count, d.offsets, d.outcomes, d.attempt, d.first_delivered_at, d.delivered_at, d.deadline, d.deadlines,
     d.last_error, d.results::text as results, coalesce(:now::timestamptz, now()) as looked_at
 from given as g
 inner join held as h
     on h.tenant_id = g.tenant_id and h.group_id = g.group_id and h.topic_id = g.topic_id and h.partition = g.partition
 inner join millstream.topics as t on t.tenant_id = g.tenant_id and t.id = g.topic_id and t.deleted_at is null
+inner join millstream.consumer_groups as c on c.tenant_id = g.tenant_id and c.id = g.group_id
 inner join millstream.deliveries as d
     on
         d.tenant_id = g.tenant_id and d.group_id = g.group_id and d.topic_id = g.topic_id and d.partition = g.partition
@@ -149,12 +151,14 @@ from (
 -- name: lock_ended_deliveries :many
 -- Holds deliveries with leases that have run out in partitions which the caller holds.
 select
-    d.tenant_id, d.group_id, d.topic_id, d.partition, d.id, t.name as topic, d.lane, d.member_id, d.secret, d.base_offset,
+    d.tenant_id, d.group_id, d.topic_id, d.partition, d.id, c.name as group_name, t.name as topic,
+    t.partitions, d.lane, d.member_id, d.secret, d.base_offset,
     d.message_count, d.offsets, d.outcomes, d.attempt, d.first_delivered_at, d.delivered_at, d.deadline, d.deadlines,
     d.last_error, d.results::text as results, coalesce(:now::timestamptz, now()) as looked_at
 from unnest(:tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[])
 as g (tenant_id, group_id, topic_id, partition)
 inner join millstream.topics as t on t.tenant_id = g.tenant_id and t.id = g.topic_id and t.deleted_at is null
+inner join millstream.consumer_groups as c on c.tenant_id = g.tenant_id and c.id = g.group_id
 inner join millstream.deliveries as d
     on
         d.tenant_id = g.tenant_id and d.group_id = g.group_id and d.topic_id = g.topic_id and d.partition = g.partition
