@@ -163,6 +163,12 @@ MEMBER_IN_FLIGHT_MAX: Final = 1_000
 UNSETTLED_GAPS_MAX: Final = 100_000
 RECEIPT_CHARS_MAX: Final = 512
 RECEIPTS_MAX: Final = 1_000
+# Requests of one statement, and deliveries that a loop ends in one, of up to a thousand messages each.
+BATCH_POLLS_MAX: Final = 16
+BATCH_ACKS_MAX: Final = 500
+EXPIRED_DELIVERIES_MAX: Final = 100
+# How many delayed messages of a partition a poll passes, so that its group is owed them.
+PASSED_DELAYED_MAX: Final = 1_000
 # Requests of one statement. A row of the log takes no further messages once it has so many, or so many bytes.
 BATCH_PUBLISHES_MAX: Final = 500
 BATCH_RECORDS: Final = 1_000
@@ -171,6 +177,7 @@ BATCH_RECORD_BYTES: Final = 256 * 1024
 RETENTION_HOURS_MAX: Final = 876_000
 REMEMBERED_TOPICS_MAX: Final = 10_000
 PUBLISH_KEY_SECONDS: Final = 86_400
+REMEMBERED_MEMBERS_MAX: Final = 100_000
 
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000

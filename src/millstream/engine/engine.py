@@ -7,6 +7,7 @@ from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
 from millstream.domain.topic_settings import TopicSettings
+from millstream.engine.acknowledging import Acknowledging
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
@@ -14,21 +15,25 @@ from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
-from millstream.engine.deletions import Deleting
 from millstream.engine.delayed import DelayedHint
+from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.groups import Groups
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
+from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
+from millstream.engine.message_burial import MessageBurial
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
+from millstream.engine.polling import Polling
 from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
+from millstream.engine.sightings import Sightings
 from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenant_removal import TenantRemoval
 from millstream.engine.tenant_selection import TenantSelection
@@ -96,8 +101,16 @@ class Engine:
         self.topics = Topics(context, settings.topics)
         delayed_hint = DelayedHint()
         self.publishing = Publishing(context, self.topics, settings.topics, delayed_hint)
+        burial = MessageBurial(self.topics, self.publishing, settings.topics)
+        self.lease_ends = LeaseEnds(context, burial, settings.topics)
+        sightings = Sightings(context)
+        self.polling = Polling(context, self.lease_ends, sightings, settings.topics)
+        self.acknowledging = Acknowledging(context, burial, self.lease_ends, sightings, settings.topics)
         self._batchers = (
             self.publishing.batcher,
+            self.polling.batcher,
+            self.acknowledging.acks,
+            self.acknowledging.failures,
             enqueuing.batcher,
             self.claiming.batcher,
             self.settling.completions,
@@ -150,6 +163,8 @@ class Engine:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        await self.polling.close()
+        await self.acknowledging.close()
         await self.publishing.close()
         if self.sign_ins is not None:
             await self.sign_ins.close()

@@ -162,7 +162,9 @@ create table millstream.group_members (
 -- What a group knows of a partition: who owns it (and who is to, while a cooperative rebalance goes on), and per lane how far it has handed out. `lane_bases` is where to look for the
 -- next batch, `lane_offsets` the first offset not handed out (a lower bound of the next one's), `lane_seqs` its lane sequence.
 -- Below `replay_until`, which a commit or reset backwards sets, a poll skips what is delivered or waits in `redeliveries`.
--- `low` is the lowest offset that is not settled (messaging 14.5), null while nothing was settled or committed.
+-- Lane sequences of -1 say that the position was set by its offset and has not been looked up in the log yet.
+-- `low` is the lowest offset that is not settled (messaging 14.5), null while nothing was settled or committed. `unsettled`
+-- counts what was handed out and is not settled; `starved_turn` how many were handed out since a starved message had its turn.
 create table millstream.group_partitions (
     tenant_id int not null,
     group_id int not null,
@@ -176,7 +178,7 @@ create table millstream.group_partitions (
     lane_offsets bigint[] not null,
     lane_seqs bigint[] not null,
     replay_until bigint,
-    in_flight int not null default 0,
+    unsettled int not null default 0,
     starved_turn smallint not null default 0,
     updated_at timestamptz not null,
     primary key (tenant_id, group_id, topic_id, partition)
@@ -195,8 +197,8 @@ comment on index millstream.group_partitions_member is 'beat_member';
 
 -- What one poll handed out of one lane of a partition, or one message that is delivered again. `outcomes` has a byte for each:
 -- 0 leased, 1 acknowledged, 2 rejected, 3 nacked, 4 given back (its lease ended or its member left), 5 dead-lettered when its
--- lease ended, 6 superseded by a reset, 7 settled by a commit, 8 nothing to deliver (compacted). `deadlines` is set when single
--- messages have their own. `results` keeps what calls other than acknowledgements were answered, for those that come twice.
+-- lease ended, 6 superseded by a reset, 7 settled by a commit. `deadlines` is set when single messages have their own; then
+-- `deadline` is the earliest of those that are leased. `results` keeps what calls other than acknowledgements were answered, for those that come twice.
 create table millstream.deliveries (
     tenant_id int not null,
     id bigint generated always as identity,
@@ -230,13 +232,16 @@ create table millstream.deliveries (
 );
 create index deliveries_live on millstream.deliveries (tenant_id, group_id, topic_id, partition, lowest_leased)
 where finished_at is null;
-comment on index millstream.deliveries_live is 'list_live_deliveries, advance_low';
+comment on index millstream.deliveries_live is 'list_ended_deliveries, advance_lows, next_wakes';
+create index deliveries_member on millstream.deliveries (tenant_id, group_id, member_id) where finished_at is null;
+comment on index millstream.deliveries_member is 'look_at_partitions, give_back_deliveries, find_polled_deliveries';
 create index deliveries_deadline on millstream.deliveries (deadline) where finished_at is null;
-comment on index millstream.deliveries_deadline is 'find_ended_deliveries, next_deadline';
+comment on index millstream.deliveries_deadline is 'find_ended_partitions, next_deadline';
 create index deliveries_finished on millstream.deliveries (finished_at) where finished_at is not null;
 comment on index millstream.deliveries_finished is 'prune_deliveries';
 
--- Messages that a group is owed apart from its positions: nacked, given back, or delayed and passed by (attempt 0).
+-- Messages that a group is owed apart from its positions: nacked, given back, or passed by without a delivery (attempt 0):
+-- delayed ones, and ones whose poll was never answered. `lane` is that of their priority, wherever they lie in the log.
 -- `delivery_id` is the last delivery of it: its receipt still settles it until it is delivered again.
 create table millstream.redeliveries (
     tenant_id int not null,
@@ -257,8 +262,8 @@ create table millstream.redeliveries (
     autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0
 );
-create index redeliveries_visible on millstream.redeliveries (tenant_id, group_id, topic_id, partition, visible_at);
-comment on index millstream.redeliveries_visible is 'list_due_redeliveries, next_redelivery_at';
+create index redeliveries_visible on millstream.redeliveries (tenant_id, group_id, topic_id, partition, lane, visible_at);
+comment on index millstream.redeliveries_visible is 'list_due_redeliveries, next_wakes';
 create index redeliveries_message on millstream.redeliveries (tenant_id, topic_id, partition, "offset");
 comment on index millstream.redeliveries_message is 'cancel_delayed_message, prune_record_batches';
 
