@@ -17,8 +17,8 @@ from millstream.domain.problems import message_of
 from millstream.engine.engine import Engine
 
 _ACK: Final = TopicBody(bodies.Ack)
-_NACK: Final = TopicBody(bodies.Nack)
-_REJECT: Final = TopicBody(bodies.Reject)
+_NACK: Final = TopicBody(bodies.Nack, with_nul=True)
+_REJECT: Final = TopicBody(bodies.Reject, with_nul=True)
 _EXTEND: Final = TopicBody(bodies.Extend)
 _ACK_MANY: Final = TopicBody(bodies.AckMany)
 _encode = msgspec.json.Encoder().encode

@@ -15,7 +15,7 @@ _DEPTH_MESSAGE: Final = "invalid JSON: nested too deep"
 class TopicBody(Body[BodyT_co]):
     """A JSON object of one type, whose unknown keys are ignored.
 
-    An absent body reads as `{}` unless it is `required`. Only of messages texts may hold NUL characters (`with_nul`).
+    An absent body reads as `{}` unless it is `required`. Texts may hold NUL characters only `with_nul`.
     """
 
     def __init__(self, body_type: type[BodyT_co], *, required: bool = True, with_nul: bool = False) -> None:

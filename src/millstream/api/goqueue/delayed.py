@@ -90,9 +90,7 @@ class DelayedEndpoints:
             else await self._delayed.list(request.principal, topic, limit=limit, skip=skip)
         )
         entries = [_entry(topic, message) for message in found]
-        answer = bodies.DelayedPage(
-            topic=topic, messages=entries, count=len(entries), limit=limit, skip=skip
-        )
+        answer = bodies.DelayedPage(topic=topic, messages=entries, count=len(entries), limit=limit, skip=skip)
         return Response(200, _encode(answer))
 
     async def get(self, request: Request) -> Response:

@@ -1,5 +1,6 @@
 """Polling as a member of a group. Contract: goqueue-messaging 8."""
 
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -71,10 +72,12 @@ class PollingEndpoints:
             wait_seconds=_wait_seconds(query),
             generation=_generation(query),
         )
-        group = group_of(request)
-        polling = self._polling.poll(request.principal, group, wish)
+        polling = self._polling.poll(request.principal, group_of(request), wish)
         polled = await (unless_disconnected(request.receive, polling) if wish.wait_seconds else polling)
-        return Response(200, encode_polled(polled))
+        undelivered = (
+            partial(self._polling.give_back, request.principal, polled) if polled.messages else None
+        )
+        return Response(200, encode_polled(polled), undelivered=undelivered)
 
 
 def encode_polled(polled: Polled) -> bytes:

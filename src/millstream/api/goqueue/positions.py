@@ -11,11 +11,21 @@ from millstream.api.goqueue.parameters import OFFSET_MAX, group_of, whole_number
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
 from millstream.api.http.timestamps import format_optional
+from millstream.domain import limits
 from millstream.domain.errors import AccessDenied, BadRequest, Conflict, NotFound, Unavailable
+from millstream.domain.group_position import (
+    ALL_PARTITIONS,
+    CommitRequest,
+    PartitionOffset,
+    ResetRequest,
+    ResetStrategy,
+)
 from millstream.engine.engine import Engine
 
 _COMMIT: Final = TopicBody(bodies.Commit)
 _RESET: Final = TopicBody(bodies.Reset)
+_STRATEGIES: Final = {strategy.value: strategy for strategy in ResetStrategy}
+_QUOTED_CHARS_MAX: Final = 64
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,45 +92,73 @@ class PositionEndpoints:
     async def commit(self, request: Request) -> Response:
         """Settle all before some offsets."""
         body = _COMMIT.read(request.body)
-        member_id = member_id_of(body.member_id)
-        offsets = _commit_offsets(body)
+        wish = CommitRequest(
+            member_id=member_id_of(body.member_id), offsets=_places(body), generation=body.generation
+        )
         group = group_of(request)
-        await self._positions.commit(request.principal, group, member_id, offsets, generation=body.generation)
-        echo = {
-            topic: {str(partition): offset for partition, offset in of_topic.items()}
-            for topic, of_topic in offsets.items()
-        }
+        await self._positions.commit(request.principal, group, wish)
+        echo: dict[str, dict[str, int]] = {}
+        for place in wish.offsets:
+            echo.setdefault(place.topic, {})[str(place.partition)] = place.offset
         return Response(200, _encode(bodies.Committed(group=group, offsets=echo)))
 
     async def reset(self, request: Request) -> Response:
         """Set where a group goes on."""
+        wish = _reset_request(_RESET.read(request.body))
         group = group_of(request)
-        moved = await self._positions.reset(
-            request.principal, group, _reset_request(_RESET.read(request.body))
-        )
+        moved = await self._positions.reset(request.principal, group, wish)
         places = [bodies.NewPosition(one.topic, one.partition, one.offset) for one in moved]
         return Response(200, _encode(bodies.PositionsReset(group, len(places), places)))
 
 
-def _commit_offsets(body: bodies.Commit) -> dict[str, dict[int, int]]:
-    """Return positions by topic and partition. Raises BadRequest. Contract: goqueue-messaging 10.2."""
-    offsets: dict[str, dict[int, int]] = {}
+def _places(body: bodies.Commit) -> list[PartitionOffset]:
+    """Return where to commit. Raises BadRequest, AccessDenied. Contract: goqueue-messaging 10.2."""
+    places: dict[tuple[str, int], int] = {}
     if isinstance(body.offsets, list):
         for place in body.offsets:
-            offsets.setdefault(place.topic, {})[place.partition] = place.offset
+            places[place.topic, place.partition] = place.offset
     elif body.offsets is not None:
         for topic, of_topic in body.offsets.items():
-            offsets[topic] = {_partition(text): offset for text, offset in of_topic.items()}
-    places = [place for of_topic in offsets.values() for place in of_topic.items()]
+            for text, offset in of_topic.items():
+                places[topic, _partition(text)] = offset
     if not places:
         raise BadRequest("offsets are required")
-    if any(not 0 <= offset <= OFFSET_MAX for _, offset in places):
+    if any(not 0 <= offset <= OFFSET_MAX for offset in places.values()):
         raise BadRequest("invalid offset: must be 0 or more")
-    return offsets
+    if any(not 0 <= partition < limits.PARTITIONS_MAX for _, partition in places):
+        # There is no such partition, so nobody can own it.
+        raise AccessDenied("partition not assigned to this member")
+    return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in places.items()]
 
 
 def _partition(text: str) -> int:
     partition = whole_number(text)
     if partition is None:
-        raise BadRequest(f"invalid partition: {text[:64]}")
+        raise BadRequest(f"invalid partition: {text[:_QUOTED_CHARS_MAX]}")
     return partition
+
+
+def _reset_request(body: bodies.Reset) -> ResetRequest:
+    """Return what a body asks for. Raises BadRequest, NotFound. Contract: goqueue-messaging 10.3."""
+    if not body.topic:
+        raise BadRequest("topic is required")
+    strategy = _STRATEGIES.get(body.strategy or "")
+    if strategy is None:
+        raise BadRequest(f"invalid strategy: must be one of {', '.join(_STRATEGIES)}")
+    timestamp = zoned_timestamp(body.timestamp or "")
+    if strategy is ResetStrategy.TIMESTAMP and timestamp is None:
+        raise BadRequest("timestamp is required, in RFC 3339")
+    if strategy is ResetStrategy.OFFSET and (body.offset is None or not 0 <= body.offset <= OFFSET_MAX):
+        raise BadRequest("offset is required, 0 or more")
+    # A client that means the first partition leaves it out.
+    partition = body.partition or 0
+    if not ALL_PARTITIONS <= partition < limits.PARTITIONS_MAX:
+        raise NotFound("partition not found")
+    return ResetRequest(
+        topic=body.topic,
+        strategy=strategy,
+        partition=partition,
+        timestamp=timestamp,
+        offset=body.offset if strategy is ResetStrategy.OFFSET else None,
+        dry_run=body.dry_run or False,
+    )

@@ -7,7 +7,6 @@ from millstream.api.goqueue.cooperative import CooperativeEndpoints
 from millstream.api.goqueue.groups import GroupEndpoints
 from millstream.api.goqueue.problems import ProblemBody, problem_response
 from millstream.api.goqueue.publishing import PublishingEndpoints
-
 from millstream.api.goqueue.router import TopicRouter
 from millstream.api.goqueue.topics import TopicEndpoints
 from millstream.api.http.dispatcher import Dialect
