@@ -12,10 +12,12 @@ from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
+from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
 from millstream.engine.delayed import DelayedHint
+from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
@@ -26,11 +28,13 @@ from millstream.engine.jobs import Jobs
 from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.message_burial import MessageBurial
+from millstream.engine.log_retention import LogRetention
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.polling import Polling
 from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
+from millstream.engine.reading import Reading
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.sightings import Sightings
@@ -106,6 +110,10 @@ class Engine:
         sightings = Sightings(context)
         self.polling = Polling(context, self.lease_ends, sightings, settings.topics)
         self.acknowledging = Acknowledging(context, burial, self.lease_ends, sightings, settings.topics)
+        self.reading = Reading(context, self.topics, settings.topics)
+        self.delayed = DelayedMessages(context, self.topics, delayed_hint)
+        self.log_retention = LogRetention(context)
+        self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
             self.publishing.batcher,
             self.polling.batcher,
@@ -150,6 +158,7 @@ class Engine:
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.groups = Groups(context, settings.topics)
+        self.topics.on_change(self.groups.topics_changed, self.groups.wake)
         self.cooperative = Cooperative(context, settings.topics)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
@@ -163,6 +172,7 @@ class Engine:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        self.reading.close()
         await self.polling.close()
         await self.acknowledging.close()
         await self.publishing.close()

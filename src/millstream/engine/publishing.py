@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from millstream.domain import limits
+from millstream.domain.duration import format_seconds
 from millstream.domain.errors import BadRequest, InternalError, MillstreamError, NotFound, OutcomeUnknown
 from millstream.domain.message import NewMessage, PublishedMessage, RefusedMessage
 from millstream.domain.tenant import Principal
@@ -158,7 +159,9 @@ class Publishing:
                 continue
             if delay > self._settings.delay_seconds_max:
                 longest = self._settings.delay_seconds_max
-                settled[place] = RefusedMessage(f"delay {delay:.12g}s exceeds maximum {longest:.12g}s")
+                settled[place] = RefusedMessage(
+                    f"delay {format_seconds(delay)} exceeds maximum {format_seconds(longest)}"
+                )
             elif len(deliver_ats) >= room:
                 settled[place] = RefusedMessage("too many delayed messages are pending in this topic")
             else:

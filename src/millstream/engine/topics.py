@@ -1,6 +1,6 @@
 """Topics: configuration, and the partitions they consist of."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from millstream.domain import limits
 from millstream.domain.errors import BadRequest, Conflict, NotFound
@@ -13,11 +13,20 @@ from millstream.store.database import Session
 
 TOPIC_NOT_FOUND = "topic not found"
 
-Changed = Callable[[Session, int, int], Awaitable[None]]
-"""Rebalances, within a transaction, the groups of a topic (tenant, topic) that was deleted or has more partitions."""
+Changed = Callable[[Session, int, int], Awaitable[Sequence[int]]]
+"""Rebalances, within a transaction, the groups of a topic (tenant, topic) that was deleted or has more partitions.
+
+Returns their ids, to be woken after the commit.
+"""
+Wake = Callable[[int, Sequence[int]], None]
+"""Has everybody look who waits for something of some groups of a tenant."""
 
 
-async def _no_groups(_session: Session, _tenant_id: int, _topic_id: int) -> None:
+async def _no_groups(_session: Session, _tenant_id: int, _topic_id: int) -> Sequence[int]:
+    return ()
+
+
+def _wake_nobody(_tenant_id: int, _group_ids: Sequence[int]) -> None:
     return None
 
 
@@ -28,15 +37,17 @@ class Topics:
         self._context = context
         self._settings = settings
         self._changed: Changed = _no_groups
+        self._wake: Wake = _wake_nobody
         # By tenant and name, for as long as nobody changes one of the tenant's.
         self._known: dict[int, dict[str, Topic]] = {}
         self._count = 0
         self._forgotten = 0
         context.invalidations.register(self.forget)
 
-    def on_change(self, changed: Changed) -> None:
-        """Have `changed` called in the transactions that delete topics or add partitions."""
+    def on_change(self, changed: Changed, wake: Wake) -> None:
+        """Have `changed` called in the transactions that delete topics or add partitions, and `wake` after them."""
         self._changed = changed
+        self._wake = wake
 
     async def create(
         self,
@@ -102,8 +113,9 @@ class Topics:
             await topics.hold_groups_of_topic(session, tenant_id, topic.id)
             if not await topics.mark_topic_deleted(session, tenant_id, topic.id, self._context.now()):
                 raise NotFound(TOPIC_NOT_FOUND)
-            await self._changed(session, tenant_id, topic.id)
+            groups = await self._changed(session, tenant_id, topic.id)
             await topics.delete_partitions(session, tenant_id, topic.id)
+        self._wake(tenant_id, groups)
         await self._context.invalidations.tenant_changed(tenant_id)
 
     async def add_partitions(self, principal: Principal, name: str, count: int) -> tuple[int, int]:
@@ -128,7 +140,8 @@ class Topics:
                 raise NotFound(TOPIC_NOT_FOUND)
             if before >= count:
                 raise BadRequest(f"count must be greater than the current {before} partitions")
-            await self._changed(session, tenant_id, topic.id)
+            groups = await self._changed(session, tenant_id, topic.id)
+        self._wake(tenant_id, groups)
         await self._context.invalidations.tenant_changed(tenant_id)
         return before, count
 

@@ -4,9 +4,11 @@ from typing import Final
 
 from millstream.api.goqueue.access import TopicAuthenticator
 from millstream.api.goqueue.cooperative import CooperativeEndpoints
+from millstream.api.goqueue.delayed import DelayedEndpoints
 from millstream.api.goqueue.groups import GroupEndpoints
 from millstream.api.goqueue.problems import ProblemBody, problem_response
 from millstream.api.goqueue.publishing import PublishingEndpoints
+from millstream.api.goqueue.reading import ReadingEndpoints
 from millstream.api.goqueue.router import TopicRouter
 from millstream.api.goqueue.topics import TopicEndpoints
 from millstream.api.http.dispatcher import Dialect
@@ -55,6 +57,8 @@ def goqueue_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
     return [
         *TopicEndpoints(engine, settings.node_id).endpoints(),
         *PublishingEndpoints(engine).endpoints(),
+        *ReadingEndpoints(engine).endpoints(),
+        *DelayedEndpoints(engine).endpoints(),
         *GroupEndpoints(engine).endpoints(),
         *CooperativeEndpoints(engine).endpoints(),
     ]

@@ -104,7 +104,7 @@ class Compact(Struct, frozen=True, kw_only=True):
     dry_run: bool | None = None
 
 
-class CompactedPartition(Struct, frozen=True, kw_only=True):
+class CompactedPartition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a compaction found and removed."""
 
     partition: int
@@ -112,6 +112,7 @@ class CompactedPartition(Struct, frozen=True, kw_only=True):
     records_after: int
     records_removed: int
     dirty_ratio: float
+    error: str | UnsetType = UNSET
 
 
 class Compacted(Struct, frozen=True, kw_only=True):

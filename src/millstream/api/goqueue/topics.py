@@ -3,6 +3,7 @@
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from millstream.api.goqueue import topic_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
@@ -27,6 +28,7 @@ class TopicEndpoints:
 
     def __init__(self, engine: Engine, node_id: str) -> None:
         self._topics = engine.topics
+        self._compaction = engine.compaction
         self._node_id = node_id
 
     def endpoints(self) -> list[Endpoint]:
@@ -191,7 +193,7 @@ class TopicEndpoints:
         body = _COMPACT.read(request.body)
         name = topic_of(request)
         dry_run = body.dry_run or False
-        results = await self._topics.compact(
+        results = await self._compaction.compact(
             request.principal, name, partitions=body.partitions, dry_run=dry_run
         )
         answer = bodies.Compacted(
@@ -203,8 +205,9 @@ class TopicEndpoints:
                     partition=result.partition,
                     records_before=result.records_before,
                     records_after=result.records_after,
-                    records_removed=result.records_before - result.records_after,
+                    records_removed=result.records_removed,
                     dirty_ratio=result.dirty_ratio,
+                    error=UNSET if result.error is None else result.error,
                 )
                 for result in results
             ],
