@@ -18,6 +18,7 @@ from millstream.store.database import Database
 from millstream.store.relay import OpenLine, postgres_line
 from tests.conftest import make_principal
 from tests.engine.fellows import Fellows, HintLine, cut_lines, join
+from tests.engine.group_work import Consumers
 from tests.engine.topic_work import TopicWork
 from tests.engine.work import Work
 from tests.receiver import Receiver, listening
@@ -35,6 +36,12 @@ def work(engine: Engine, principal: Principal, clock: SteeredClock) -> Work:
 def topics(engine: Engine, principal: Principal, clock: SteeredClock) -> TopicWork:
     """The same tenant, publishing and reading."""
     return TopicWork(engine, principal, clock)
+
+
+@pytest.fixture
+def consumers(engine: Engine, principal: Principal, clock: SteeredClock) -> Consumers:
+    """Consumers of a tenant with the top plan, under a steered clock."""
+    return Consumers(engine, principal, clock)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ _LEASE = """insert into millstream.deliveries (
     tenant_id, group_id, topic_id, partition, lane, member_id, secret, base_offset, message_count, outcomes, leased,
     lowest_leased, first_delivered_at, delivered_at, deadline
 )
-values ($1, $2, $3, $4, 3, $5, 1, 10, 3, '\\x000100', 2, 10, $6, $6, $6 + interval '30 seconds')"""
+values ($1, $2, $3, $4, 3, $5, 1, 10, 3, '\\x000100', 2, 10, $6::timestamptz, $6, $6 + interval '30 seconds')"""
 _IN_FLIGHT = """update millstream.group_partitions set in_flight = in_flight + 2
 where tenant_id = $1 and group_id = $2 and topic_id = $3 and partition = $4"""
 _OWED = """select "offset", lane, visible_at, attempt from millstream.redeliveries
