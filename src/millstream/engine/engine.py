@@ -16,7 +16,6 @@ from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
-from millstream.engine.delayed import DelayedHint
 from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
@@ -27,8 +26,8 @@ from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
-from millstream.engine.message_burial import MessageBurial
 from millstream.engine.log_retention import LogRetention
+from millstream.engine.message_burial import MessageBurial
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.polling import Polling
 from millstream.engine.publishing import Publishing

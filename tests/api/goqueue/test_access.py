@@ -132,8 +132,15 @@ class TestAnyServer:
 
     @pytest.mark.parametrize(
         ("method", "path"),
-        [("GET", "/topics"), ("POST", "/topics"), ("POST", "/topics/emails/messages"), ("GET", "/groups")]
-        + [("POST", "/messages/ack"), ("GET", "/v1/topics/emails"), ("GET", "/delay/stats")],
+        [
+            ("GET", "/topics"),
+            ("POST", "/topics"),
+            ("POST", "/topics/emails/messages"),
+            ("GET", "/groups"),
+            ("POST", "/messages/ack"),
+            ("GET", "/v1/topics/emails"),
+            ("GET", "/delay/stats"),
+        ],
     )
     def test_a_key_that_is_limited_to_queues_reaches_no_topics(
         self, restricted: Topics, method: str, path: str

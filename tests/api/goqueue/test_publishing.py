@@ -190,8 +190,8 @@ class TestDelays:
             {"delay": "-5s"},
             {"deliverAt": "2001-01-01T00:00:00Z"},
             {"delay": None, "deliverAt": None},
-        ]
-        + [{"delay": "", "deliverAt": "2001-01-01T00:00:00+02:00"}],
+            {"delay": "", "deliverAt": "2001-01-01T00:00:00+02:00"},
+        ],
     )
     def test_what_is_due_already_is_not_hidden(self, api: Topics, fields: JsonObject) -> None:
         topic = api.create()

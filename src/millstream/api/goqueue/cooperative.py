@@ -9,7 +9,7 @@ from msgspec import UNSET
 from millstream.api.goqueue import cooperative_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
 from millstream.api.goqueue.group_bodies import Join, Left, MemberCall
-from millstream.api.goqueue.groups import group_details, join_request, joined, member_id_of
+from millstream.api.goqueue.groups import generation_of, group_details, join_request, joined, member_id_of
 from millstream.api.goqueue.parameters import group_of
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
@@ -152,7 +152,7 @@ class CooperativeEndpoints:
         """Stay a member."""
         body = _MEMBER_CALL.read(request.body)
         beat = await self._cooperative.heartbeat(
-            request.principal, group_of(request), member_id_of(body.member_id), body.generation or 0
+            request.principal, group_of(request), member_id_of(body.member_id), generation_of(body.generation)
         )
         deadline = beat.revocation_deadline
         answer = bodies.CooperativeBeat(
@@ -171,7 +171,11 @@ class CooperativeEndpoints:
         body = _REVOKE.read(request.body)
         given = [TopicPartition(one.topic, one.partition) for one in body.revoked_partitions or ()]
         revocation = await self._cooperative.revoke(
-            request.principal, group_of(request), member_id_of(body.member_id), body.generation or 0, given
+            request.principal,
+            group_of(request),
+            member_id_of(body.member_id),
+            generation_of(body.generation),
+            given,
         )
         answer = bodies.Revoked(pending_count=revocation.pending, rebalance_state=revocation.state.value)
         return Response(200, _encode(answer))

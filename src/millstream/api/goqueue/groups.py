@@ -24,6 +24,7 @@ from millstream.engine.engine import Engine
 
 _JOIN: Final = TopicBody(bodies.Join)
 _MEMBER_CALL: Final = TopicBody(bodies.MemberCall)
+_GENERATION_MAX: Final = 2**31 - 1
 _STARTS: Final = {"earliest": False, "latest": True}
 _LEFT: Final = msgspec.json.encode(bodies.Left())
 _encode = msgspec.json.Encoder().encode
@@ -126,7 +127,7 @@ class GroupEndpoints:
         """Stay a member."""
         body = _MEMBER_CALL.read(request.body)
         beat = await self._groups.heartbeat(
-            request.principal, group_of(request), member_id_of(body.member_id), body.generation or 0
+            request.principal, group_of(request), member_id_of(body.member_id), generation_of(body.generation)
         )
         answer = bodies.Beat(
             rebalance_required=beat.rebalance_required,
@@ -149,6 +150,11 @@ def member_id_of(given: str | None) -> str:
     if not given:
         raise BadRequest("member_id is required")
     return given
+
+
+def generation_of(given: int | None) -> int:
+    """Return the generation that a body names, 0 for none; one that cannot be stays ahead of all."""
+    return min(max(given or 0, 0), _GENERATION_MAX)
 
 
 def join_request(body: bodies.Join) -> JoinRequest:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from millstream.api.goqueue.delivery_bodies import PolledMessage, PolledMessages
+from millstream.api.goqueue.groups import generation_of
 from millstream.api.goqueue.parameters import group_of, page_size, seconds_of, whole_number
 from millstream.api.goqueue.words import PRIORITY_WORDS, StampWriter
 from millstream.api.http.disconnect import unless_disconnected
@@ -74,9 +75,7 @@ class PollingEndpoints:
         )
         polling = self._polling.poll(request.principal, group_of(request), wish)
         polled = await (unless_disconnected(request.receive, polling) if wish.wait_seconds else polling)
-        undelivered = (
-            partial(self._polling.give_back, request.principal, polled) if polled.messages else None
-        )
+        undelivered = partial(self._polling.give_back, request.principal, polled) if polled.messages else None
         return Response(200, encode_polled(polled), undelivered=undelivered)
 
 
@@ -117,4 +116,4 @@ def _generation(query: Query) -> int | None:
     generation = whole_number(text)
     if generation is None:
         raise BadRequest("invalid generation")
-    return generation
+    return generation_of(generation)

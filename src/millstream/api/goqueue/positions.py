@@ -6,7 +6,7 @@ import msgspec
 
 from millstream.api.goqueue import delivery_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
-from millstream.api.goqueue.groups import member_id_of
+from millstream.api.goqueue.groups import generation_of, member_id_of
 from millstream.api.goqueue.parameters import OFFSET_MAX, group_of, whole_number, zoned_timestamp
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
@@ -93,7 +93,9 @@ class PositionEndpoints:
         """Settle all before some offsets."""
         body = _COMMIT.read(request.body)
         wish = CommitRequest(
-            member_id=member_id_of(body.member_id), offsets=_places(body), generation=body.generation
+            member_id=member_id_of(body.member_id),
+            offsets=_places(body),
+            generation=None if body.generation is None else generation_of(body.generation),
         )
         group = group_of(request)
         await self._positions.commit(request.principal, group, wish)

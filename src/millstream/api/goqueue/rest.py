@@ -3,9 +3,11 @@
 from typing import Final
 
 from millstream.api.goqueue.access import TopicAuthenticator
+from millstream.api.goqueue.acknowledging import AcknowledgingEndpoints
 from millstream.api.goqueue.cooperative import CooperativeEndpoints
 from millstream.api.goqueue.delayed import DelayedEndpoints
 from millstream.api.goqueue.groups import GroupEndpoints
+from millstream.api.goqueue.polling import PollingEndpoints
 from millstream.api.goqueue.problems import ProblemBody, problem_response
 from millstream.api.goqueue.publishing import PublishingEndpoints
 from millstream.api.goqueue.reading import ReadingEndpoints
@@ -60,5 +62,7 @@ def goqueue_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *ReadingEndpoints(engine).endpoints(),
         *DelayedEndpoints(engine).endpoints(),
         *GroupEndpoints(engine).endpoints(),
+        *PollingEndpoints(engine).endpoints(),
+        *AcknowledgingEndpoints(engine).endpoints(),
         *CooperativeEndpoints(engine).endpoints(),
     ]
