@@ -150,8 +150,8 @@ class Engine:
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
-        await self.jobs.close()
         self.reading.close()
+        await self.jobs.close()
         await self.publishing.close()
         if self.sign_ins is not None:
             await self.sign_ins.close()
