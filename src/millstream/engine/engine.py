@@ -170,8 +170,8 @@ class Engine:
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
-        await self.jobs.close()
         self.reading.close()
+        await self.jobs.close()
         await self.polling.close()
         await self.acknowledging.close()
         await self.publishing.close()

@@ -16,7 +16,7 @@ from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.context import Context
 from millstream.engine.routing import EPOCH, MICROSECOND
 from millstream.engine.topics import TOPIC_NOT_FOUND, Topics
-from millstream.engine.wakeups import topic_bell
+from millstream.engine.wakeups import EVERYONE, topic_bell
 from millstream.store import delayed_messages, record_batches
 from millstream.store.database import Session
 from millstream.store.record_batches import Stretch
@@ -48,6 +48,8 @@ class Reading:
     def close(self) -> None:
         """Answer held reads with what there is."""
         self._closing = True
+        for tenant_id, bell in self._context.wakeups.waiting_queues():
+            self._context.wakeups.wake_here(tenant_id, bell, EVERYONE)
 
     async def read(self, principal: Principal, topic_name: str, partition: int, request: ReadRequest) -> Page:
         """Return the page that begins at the request's offset or time. Raises NotFound.
