@@ -20,7 +20,7 @@ _PUT = _QUERIES["put_member"].taking(
 _SAVE = _QUERIES["save_members"].taking("tenant_id", "group_ids", "member_ids", "generations", "changes")
 _GREET = _QUERIES["greet_members"].taking("at", "tenant_id", "group_id")
 _TOUCH = _QUERIES["touch_members"].taking("now", "tenant_id", "group_ids", "member_ids")
-_BEAT = _QUERIES["beat_member"].taking("now", "tenant_id", "name", "member_id", "generation")
+_BEAT = _QUERIES["beat_member"].taking("now", "tenant_id", "group_name", "member_id", "generation")
 _REMOVE = _QUERIES["remove_member"].taking("tenant_id", "group_id", "member_id")
 _REMOVE_SILENT = _QUERIES["remove_silent_members"].taking("at", "tenant_id", "group_id", "since")
 

@@ -145,11 +145,11 @@ with served as materialized (
 select f.tenant_id, g.name, s.since
 from served as s
 cross join lateral (
-    select g.tenant_id, g.id as group_id
-    from millstream.consumer_groups as g
+    select w.tenant_id, w.id as group_id
+    from millstream.consumer_groups as w
     where
-        (g.gathering_until is not null or g.revoking_until is not null)
-        and least(g.gathering_until, g.revoking_until) <= s.at
+        (w.gathering_until is not null or w.revoking_until is not null)
+        and least(w.gathering_until, w.revoking_until) <= s.at
     union
     select m.tenant_id, m.group_id
     from millstream.group_members as m

@@ -86,7 +86,7 @@ with found as materialized (
         g.id, g.protocol, g.generation, g.gathering_until, g.revoking_until, g.rebalance,
         coalesce(:now::timestamptz, now()) as at
     from millstream.consumer_groups as g
-    where g.tenant_id = :tenant_id::int and g.name = :name::text
+    where g.tenant_id = :tenant_id::int and g.name = :group_name::text
 ),
 beaten as (
     update millstream.group_members as m
