@@ -72,7 +72,7 @@ class Positions:
         await self._sightings.saw([(tenant_id, member.group_id, request.member_id)])
         self._context.wakeups.wake(tenant_id, group_bell(member.group_id), EVERYONE)
 
-    async def reset(self, principal: Principal, group: str, request: ResetRequest) -> list[PartitionOffset]:
+    async def reset(self, principal: Principal, group: str, request: ResetRequest) -> Sequence[PartitionOffset]:
         """Let a group, which need not exist, begin anew somewhere; returns where.
 
         Raises BadRequest, or NotFound for an unknown topic or partition. Contract: goqueue-messaging 10.3.
@@ -131,7 +131,7 @@ def _end(delivery: Delivery, end: int, outcome: Outcome) -> None:
             delivery.settle(place, outcome)
 
 
-def _distinct(request: CommitRequest) -> list[PartitionOffset]:
+def _distinct(request: CommitRequest) -> Sequence[PartitionOffset]:
     if not request.offsets:
         raise BadRequest("offsets are required")
     if not all(0 <= one.offset <= OFFSET_MAX for one in request.offsets):
