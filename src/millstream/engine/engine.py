@@ -12,9 +12,10 @@ from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
+from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
-from millstream.engine.delayed import DelayedHint
+from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
@@ -23,6 +24,7 @@ from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
 from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
+from millstream.engine.log_retention import LogRetention
 from millstream.engine.message_burial import MessageBurial
 from millstream.engine.message_statistics import MessageStatistics
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
@@ -31,6 +33,7 @@ from millstream.engine.positions import Positions
 from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
+from millstream.engine.reading import Reading
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.sightings import Sightings
@@ -107,6 +110,10 @@ class Engine:
         self.acknowledging = Acknowledging(context, burial, self.lease_ends, sightings, settings.topics)
         self.positions = Positions(context, sightings)
         self.message_statistics = MessageStatistics(context, settings.topics)
+        self.reading = Reading(context, self.topics, settings.topics)
+        self.delayed = DelayedMessages(context, self.topics, delayed_hint)
+        self.log_retention = LogRetention(context)
+        self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
             self.publishing.batcher,
             self.polling.batcher,
@@ -160,6 +167,7 @@ class Engine:
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
+        self.reading.close()
         await self.jobs.close()
         await self.polling.close()
         await self.acknowledging.close()
