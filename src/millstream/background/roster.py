@@ -5,6 +5,7 @@ from functools import partial
 
 from millstream.background.loop import Loop, Step
 from millstream.domain import limits
+from millstream.engine import lease_ends
 from millstream.engine.claims import TIMER_SECONDS_MAX
 from millstream.engine.delayed import TIMER_SECONDS_MAX as DELAY_SECONDS_MAX
 from millstream.engine.engine import Engine
@@ -14,6 +15,7 @@ from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
 
 HELD_JOB_SECONDS = 0.1
+HELD_LEASE_SECONDS = 0.05
 # What another process noted, and what is tried again, is found by looking.
 DISPATCH_SECONDS = 0.5
 
@@ -106,6 +108,19 @@ def loops_of(engine: Engine) -> list[Loop]:
             interval_seconds=300,
             step=_counting(engine.tokens.prune, full=limits.PRUNED_TOKENS_MAX),
         ),
+        # Not the leader's alone: what a lease held must be delivered again in time.
+        Loop(
+            name="lease_ender",
+            interval_seconds=lease_ends.TIMER_SECONDS_MAX,
+            step=partial(_end_leases, engine),
+            leader_only=False,
+            hint=engine.lease_ends.hint,
+        ),
+        Loop(
+            name="delivery_pruner",
+            interval_seconds=30,
+            step=_counting(engine.lease_ends.prune, full=limits.PRUNED_ROWS_MAX),
+        ),
         *(
             ()
             if sign_ins is None
@@ -170,6 +185,15 @@ async def _wake_waiting_claims(engine: Engine) -> Step:
 async def _reap(engine: Engine) -> Step:
     ended = len(await engine.settling.reap())
     return Step(ended, 0.0 if ended >= limits.REAPED_ROWS_MAX else None)
+
+
+async def _end_leases(engine: Engine) -> Step:
+    ended = await engine.lease_ends.expire()
+    if ended.deliveries >= limits.EXPIRED_DELIVERIES_MAX:
+        return Step(ended.deliveries, 0.0)
+    # What has run out and was left alone is held by another session: it is not asked for without a pause.
+    seconds = ended.next_seconds
+    return Step(ended.deliveries, seconds if seconds is None or seconds > 0 else HELD_LEASE_SECONDS)
 
 
 async def _dispatch(engine: Engine) -> Step:

@@ -28,8 +28,10 @@ from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.log_retention import LogRetention
 from millstream.engine.message_burial import MessageBurial
+from millstream.engine.message_statistics import MessageStatistics
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.polling import Polling
+from millstream.engine.positions import Positions
 from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
@@ -109,6 +111,8 @@ class Engine:
         sightings = Sightings(context)
         self.polling = Polling(context, self.lease_ends, sightings, settings.topics)
         self.acknowledging = Acknowledging(context, burial, self.lease_ends, sightings, settings.topics)
+        self.positions = Positions(context, sightings)
+        self.message_statistics = MessageStatistics(context, settings.topics)
         self.reading = Reading(context, self.topics, settings.topics)
         self.delayed = DelayedMessages(context, self.topics, delayed_hint)
         self.log_retention = LogRetention(context)

@@ -105,7 +105,8 @@ class _Part:
         return max(0, self.view.lane_nexts[lane - 1] - self.first_seq(lane)) if self.is_sought else 0
 
     def place(self, lane: int) -> LanePlace:
-        return LanePlace(self.log, lane, self.position.bases[lane - 1], self.view.end)
+        base = max(self.position.bases[lane - 1], self.view.log_start)
+        return LanePlace(self.log, lane, base, self.view.end)
 
     def pass_to(self, lane: int, base: int, offset: int, seq: int) -> None:
         position = self.position

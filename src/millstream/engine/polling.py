@@ -92,10 +92,11 @@ class Polling:
             await asyncio.wait(self._undoings)
 
     async def _look(self, row: PollRow) -> Page:
+        page = await self.batcher.submit_one(row.tenant_id, row)
         for _ in range(ROUNDS_MAX):
-            page = await self.batcher.submit_one(row.tenant_id, row)
             if not page.is_unfinished:
                 break
+            page = await self.batcher.submit_one(row.tenant_id, row)
         await self._sightings.saw([(row.tenant_id, page.group_id, row.member_id)], page.session_seconds)
         return page
 

@@ -243,7 +243,8 @@ class Ledger:
 
     def _refusal(self, delivery: Delivery, place: int) -> MillstreamError | None:
         """Return why a message is not to be settled with this receipt; None if it is."""
-        match Outcome(delivery.outcomes[place]):
+        outcome = Outcome(delivery.outcomes[place])
+        match outcome:
             case Outcome.LEASED:
                 return None
             case Outcome.GIVEN_BACK:
@@ -259,8 +260,8 @@ class Ledger:
                 | Outcome.COMMITTED
             ):
                 return NotFound(UNKNOWN)
-            case other:
-                assert_never(other)
+            case _:
+                assert_never(outcome)
 
     def _end(self, delivery: Delivery, place: int, outcome: Outcome, kind: int) -> None:
         offset = delivery.offsets[place]

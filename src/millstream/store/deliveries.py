@@ -1,7 +1,7 @@
 """Deliveries: what consumer groups were handed, and what became of it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct
@@ -38,13 +38,17 @@ _RECORD = _QUERIES["record_outcomes"].taking(
     *_COUNTS,
 )
 _FIND_ENDED = _QUERIES["find_ended_partitions"].taking("now", "limit")
-_LOCK_ENDED = _QUERIES["lock_ended_deliveries"].taking("now", *_KEYS, "attempts_below", "limit")
+_LOCK_ENDED = _QUERIES["lock_ended_deliveries"].taking("now", "until", *_KEYS, "attempts_below", "limit")
 _NEXT_DEADLINE = _QUERIES["next_deadline"].taking("now")
 _FIND_POLLED = _QUERIES["find_polled_deliveries"].taking(
     "tenant_ids", "groups", "member_ids", "first_secret", "last_secret"
 )
 _REMOVE = _QUERIES["remove_deliveries"].taking(*_KEYS, "ids")
 _PRUNE = _QUERIES["prune_deliveries"].taking("now", "kept_seconds", "limit")
+
+# Later than any lease ends, and more often than anything is delivered.
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+_ATTEMPTS_MAX = 2**31 - 1
 
 _encode_results = msgspec.json.Encoder().encode
 _decode_results = msgspec.json.Decoder(dict[str, list[str | int | None]]).decode
@@ -160,8 +164,14 @@ async def lock_ended(
     now: datetime | None,
 ) -> tuple[list[Delivery], datetime | None]:
     """Hold deliveries with leases that have run out, of partitions that the caller holds; returns the time, too."""
-    rows = await session.many(_LOCK_ENDED, now, *_columns(keys), attempts_below, limit)
+    rows = await session.many(_LOCK_ENDED, now, None, *_columns(keys), attempts_below, limit)
     return [_delivery_from(row) for row in rows], rows[0]["looked_at"] if rows else None
+
+
+async def lock_live(session: Session, keys: Sequence[GroupPartition]) -> list[Delivery]:
+    """Hold all deliveries with leases of partitions that the caller holds."""
+    rows = await session.many(_LOCK_ENDED, None, _FOREVER, *_columns(keys), _ATTEMPTS_MAX, None)
+    return [_delivery_from(row) for row in rows]
 
 
 async def seconds_to_next_deadline(session: Session, now: datetime | None) -> float | None:

@@ -105,7 +105,8 @@ async def find_positions(
     )
     for row in rows:
         offsets = decode_offsets(row["base_offset"], row["offsets"], row["record_count"])
-        found[row["number"] - 1].append(
+        number: int = row["number"]
+        found[number - 1].append(
             LaneBatch(
                 row["lane"],
                 row["base_offset"],
@@ -142,7 +143,8 @@ async def list_cancelled(session: Session, ranges: Sequence[tuple[LogPartition, 
         [until for _, _, until in ranges],
     )
     for row in rows:
-        found[row["number"] - 1].add(row["offset"])
+        number: int = row["number"]
+        found[number - 1].add(row["offset"])
     return found
 
 

@@ -48,7 +48,8 @@ async def list_due(
     """Return what is owed now of each partition, up to `limit` of each lane."""
     due: list[list[Owed]] = [[] for _ in keys]
     for row in await session.many(_DUE, now, *_columns(keys), limit):
-        due[row["number"] - 1].append(
+        number: int = row["number"]
+        due[number - 1].append(
             Owed(
                 row["offset"],
                 row["lane"],
@@ -75,7 +76,8 @@ async def list_kept_offsets(
     for row in rows:
         offsets = decode_offsets(row["first_offset"], row["offsets"], row["message_count"])
         outcomes: bytes | None = row["outcomes"]
-        kept[row["number"] - 1].update(
+        number: int = row["number"]
+        kept[number - 1].update(
             offset for place, offset in enumerate(offsets) if outcomes is None or not outcomes[place]
         )
     return kept

@@ -8,10 +8,12 @@ from millstream.api.goqueue.cooperative import CooperativeEndpoints
 from millstream.api.goqueue.delayed import DelayedEndpoints
 from millstream.api.goqueue.groups import GroupEndpoints
 from millstream.api.goqueue.polling import PollingEndpoints
+from millstream.api.goqueue.positions import PositionEndpoints
 from millstream.api.goqueue.problems import ProblemBody, problem_response
 from millstream.api.goqueue.publishing import PublishingEndpoints
 from millstream.api.goqueue.reading import ReadingEndpoints
 from millstream.api.goqueue.router import TopicRouter
+from millstream.api.goqueue.statistics import StatisticsEndpoints
 from millstream.api.goqueue.topics import TopicEndpoints
 from millstream.api.http.dispatcher import Dialect
 from millstream.api.http.endpoint import Endpoint
@@ -64,5 +66,7 @@ def goqueue_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
         *GroupEndpoints(engine).endpoints(),
         *PollingEndpoints(engine).endpoints(),
         *AcknowledgingEndpoints(engine).endpoints(),
+        *PositionEndpoints(engine).endpoints(),
+        *StatisticsEndpoints(engine).endpoints(),
         *CooperativeEndpoints(engine).endpoints(),
     ]

@@ -149,7 +149,7 @@ from (
 ) as e;
 
 -- name: lock_ended_deliveries :many
--- Holds deliveries with leases that have run out in partitions which the caller holds.
+-- Holds deliveries with leases that have run out, or run out by `until`, in partitions which the caller holds.
 select
     d.tenant_id, d.group_id, d.topic_id, d.partition, d.id, c.name as group_name, t.name as topic,
     t.partitions, d.lane, d.member_id, d.secret, d.base_offset,
@@ -162,7 +162,7 @@ inner join millstream.consumer_groups as c on c.tenant_id = g.tenant_id and c.id
 inner join millstream.deliveries as d
     on
         d.tenant_id = g.tenant_id and d.group_id = g.group_id and d.topic_id = g.topic_id and d.partition = g.partition
-        and d.finished_at is null and d.deadline <= coalesce(:now::timestamptz, now())
+        and d.finished_at is null and d.deadline <= coalesce(:until::timestamptz, :now::timestamptz, now())
 where d.attempt < :attempts_below::int
 order by d.tenant_id, d.group_id, d.topic_id, d.partition, d.id
 limit :limit::int
