@@ -16,11 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from millstream.domain import limits
+from millstream.domain.consumer_group import needs_rejoin
 from millstream.domain.delivery import DeliveredMessage, after
 from millstream.domain.errors import Conflict, MillstreamError, NotFound
 from millstream.domain.handing_out import LEVELS, Owed, Supply, hand_out
 from millstream.domain.receipt import DeliveryKey, write_receipts
-from millstream.domain.topic import DELAYED_LANE, Priority, label_of
+from millstream.domain.topic import DELAYED_LANE, Priority
 from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.context import Context
 from millstream.engine.lease_ends import LeaseEnds
@@ -550,7 +551,7 @@ class HandingOut:
 
 
 def _poller(row: PollRow) -> Poller:
-    return Poller(row.tenant_id, row.group, row.member_id, row.generation)
+    return Poller(row.tenant_id, row.group, row.member_id)
 
 
 def _refusal(row: PollRow, member: PollingMember | None) -> MillstreamError | None:
@@ -565,13 +566,7 @@ def _refusal(row: PollRow, member: PollingMember | None) -> MillstreamError | No
 
 def _must_rejoin(row: PollRow, seat: _Seat) -> bool:
     """Tell whether a member owns something else than at the generation that it knows of. Contract: 7.5."""
-    if not row.generation or row.generation == seat.member.generation:
-        return False
-    if seat.member.assigned_then is None:
-        return True
-    then: list[str] = msgspec.json.decode(seat.member.assigned_then, type=list[str])
-    now = [label_of(part.view.topic, part.position.key.partition) for part in seat.parts]
-    return sorted(then) != sorted(now)
+    return row.generation != seat.member.generation and needs_rejoin(seat.member.changes, row.generation)
 
 
 def _consume(

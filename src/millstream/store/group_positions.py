@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
+from millstream.domain.consumer_group import AssignmentChange
 from millstream.store import arrays
 from millstream.store.database import Row, Session
 from millstream.store.queries import load
 
 _QUERIES = load("group_positions")
+_CHANGES = msgspec.json.Decoder(tuple[AssignmentChange, ...])
 
 _KEYS = ("tenant_ids", "group_ids", "topic_ids", "partitions")
-_LOCK_POLLED = _QUERIES["lock_polled_partitions"].taking(
-    "batch_id", "tenant_ids", "groups", "member_ids", "generations"
-)
+_LOCK_POLLED = _QUERIES["lock_polled_partitions"].taking("batch_id", "tenant_ids", "groups", "member_ids")
 _LOOK = _QUERIES["look_at_partitions"].taking(
     "now", *_KEYS, "member_numbers", "member_tenant_ids", "member_group_ids", "member_ids"
 )
@@ -61,17 +62,16 @@ class PollingMember(Struct, frozen=True):
     member_id: str | None
     session_timeout_ms: int
     topic_ids: Sequence[int]
-    assigned_then: str | None
+    changes: tuple[AssignmentChange, ...]
     positions: Sequence[Position]
 
 
 class Poller(Struct, frozen=True, gc=False):
-    """Who polls, by the names that clients use; `generation` is the one it knows of, 0 for none."""
+    """Who polls, by the names that clients use."""
 
     tenant_id: int
     group: str
     member_id: str
-    generation: int
 
 
 async def lock_polled(
@@ -84,7 +84,6 @@ async def lock_polled(
         [poller.tenant_id for poller in pollers],
         [poller.group for poller in pollers],
         [poller.member_id for poller in pollers],
-        [poller.generation for poller in pollers],
     )
     found: dict[int, list[Row]] = {}
     for row in rows:
@@ -103,7 +102,7 @@ def _member_from(tenant_id: int, rows: Sequence[Row]) -> PollingMember:
         first["member_id"],
         first["session_timeout_ms"] or 0,
         first["topic_ids"] or (),
-        first["assigned_then"],
+        () if first["changes"] is None else _CHANGES.decode(first["changes"]),
         [
             Position(
                 GroupPartition(tenant_id, row["group_id"], row["topic_id"], row["partition"]),

@@ -51,7 +51,7 @@ class StatisticsEndpoints:
 
     async def priority(self, request: Request) -> Response:
         """Count messages by priority."""
-        return Response(200, _encode(_priorities(await self._statistics.priority(request.principal))))
+        return Response(200, _encode(_priorities(await self._statistics.priorities(request.principal))))
 
 
 def _reliability(counted: ReliabilityStatistics) -> bodies.ReliabilityStatistics:

@@ -8,10 +8,10 @@ with batch as materialized (
 found as materialized (
     select
         a.number, a.tenant_id, g.id as group_id, g.generation, m.member_id, m.session_timeout_ms, m.topic_ids,
-        m.generations -> (a.generation::text) as assigned_then
+        m.changes
     from batch
-    cross join unnest(:tenant_ids::int[], :groups::text[], :member_ids::text[], :generations::int[])
-    with ordinality as a (tenant_id, name, member_id, generation, number)
+    cross join unnest(:tenant_ids::int[], :groups::text[], :member_ids::text[])
+    with ordinality as a (tenant_id, name, member_id, number)
     inner join millstream.consumer_groups as g on g.tenant_id = a.tenant_id and g.name = a.name
     left join millstream.group_members as m on m.tenant_id = a.tenant_id and m.group_id = g.id and m.member_id = a.member_id
 ),
@@ -26,7 +26,7 @@ held as materialized (
     for update of p
 )
 select
-    f.number, f.group_id, f.generation, f.member_id, f.session_timeout_ms, f.topic_ids, f.assigned_then::text as assigned_then,
+    f.number, f.group_id, f.generation, f.member_id, f.session_timeout_ms, f.topic_ids, f.changes::text as changes,
     h.topic_id, h.partition, h.lane_bases, h.lane_offsets, h.lane_seqs, h.replay_until, h.unsettled, h.starved_turn,
     h.updated_at
 from found as f
