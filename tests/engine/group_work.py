@@ -24,7 +24,7 @@ _LEASE = """insert into millstream.deliveries (
     tenant_id, group_id, topic_id, partition, lane, member_id, secret, base_offset, message_count, outcomes, leased,
     lowest_leased, first_delivered_at, delivered_at, deadline
 )
-values ($1, $2, $3, $4, 3, $5, 1, 10, 3, '\\x000100', 2, 10, $6::timestamptz, $6, $6 + interval '30 seconds')"""
+values ($1, $2, $3, $4, 3, $5, 1, $7, 3, '\\x000100', 2, $7, $6::timestamptz, $6, $6 + interval '30 seconds')"""
 _IN_FLIGHT = """update millstream.group_partitions set in_flight = in_flight + 2
 where tenant_id = $1 and group_id = $2 and topic_id = $3 and partition = $4"""
 _OWED = """select "offset", lane, visible_at, attempt from millstream.redeliveries
@@ -91,11 +91,13 @@ class Consumers:
         """Return who owns what, by label."""
         return {label: row["member_id"] for label, row in (await self.rows(group)).items()}
 
-    async def lease(self, group_id: int, topic: Topic, partition: int, member_id: str) -> None:
-        """Have a member hold the first and last of three messages from offset 10 on; it acknowledged the second."""
+    async def lease(
+        self, group_id: int, topic: Topic, partition: int, member_id: str, *, offset: int = 10
+    ) -> None:
+        """Have a member hold the first and last of three messages from `offset` on; it acknowledged the second."""
         key = (topic.tenant_id, group_id, topic.id, partition)
         async with self.engine.context.database.transaction() as session:
-            await session.run(_LEASE, *key, member_id, self.clock.now())
+            await session.run(_LEASE, *key, member_id, self.clock.now(), offset)
             await session.run(_IN_FLIGHT, *key)
 
     async def owed(self, group_id: int) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from millstream.store.database import Database
 from tests.engine.group_work import GROUP, Consumers, labels, until
 
 Start = Callable[[], Awaitable[Engine]]
+StartNarrow = Callable[[], Awaitable[tuple[Engine, Database]]]
 
 
 @pytest.fixture
@@ -32,6 +33,27 @@ async def start(database_dsn: str, clock: SteeredClock) -> AsyncIterator[Start]:
 
     yield start_one
     for engine, database in opened:
+        await engine.relay.stop()
+        await engine.close()
+        await database.close()
+
+
+@pytest.fixture
+async def start_narrow(database_dsn: str, clock: SteeredClock) -> AsyncIterator[StartNarrow]:
+    """Start engines with one connection each: while it is in use, they do not reach the database."""
+    opened: list[tuple[Engine, Database]] = []
+
+    async def start_one() -> tuple[Engine, Database]:
+        database = await Database.open(database_dsn, min_size=1, max_size=1, acquire_seconds=0.01)
+        engine = await open_engine(
+            database, direct=lambda: installation.direct_session(database_dsn), clock=clock
+        )
+        opened.append((engine, database))
+        return engine, database
+
+    yield start_one
+    for engine, database in opened:
+        await engine.relay.stop()
         await engine.close()
         await database.close()
 
@@ -156,26 +178,21 @@ async def test_processes_that_start_together_after_a_while_blame_nobody_for_it(
 
 
 async def test_nobody_is_blamed_for_the_time_in_which_the_database_was_away(
-    consumers: Consumers, database_dsn: str
+    consumers: Consumers, start_narrow: StartNarrow
 ) -> None:
     clock = consumers.clock
     await consumers.topic()
     await consumers.join_first("a")
-    # With its only connection in use, a process does not reach the database.
-    database = await Database.open(database_dsn, min_size=1, max_size=1, acquire_seconds=0.01)
-    engine = await open_engine(
-        database, direct=lambda: installation.direct_session(database_dsn), clock=clock
-    )
-    assert await serve(clock, 10, engine) == [0] * 10
-    clock.advance(60)
-    async with database.session():
-        with pytest.raises(Unavailable):
-            await engine.groups.sweep()
+    (one, away_from_one), (other, away_from_other) = await start_narrow(), await start_narrow()
+    assert sum(await serve(clock, 10, one, other)) == 0
+    async with away_from_one.session(), away_from_other.session():
+        clock.advance(60)
+        for engine in (one, other):
+            with pytest.raises(Unavailable):
+                await engine.groups.sweep()
     # From the first sweep that reaches it again.
-    assert await serve(clock, 31, engine) == [0] * 31
-    assert await serve(clock, 1, engine) == [1]
-    await engine.close()
-    await database.close()
+    assert sum(await serve(clock, 31, one, other)) == 0
+    assert sum(await serve(clock, 1, one, other)) == 1
 
 
 async def test_a_window_that_its_process_did_not_live_to_end_is_ended_by_another(
@@ -205,23 +222,30 @@ async def test_nobody_is_removed_before_it_was_told_who_it_is(consumers: Consume
     assert await consumers.engine.groups.sweep() == 1
 
 
-async def test_without_a_window_and_a_steered_clock_a_join_is_answered_at_once(
-    database: Database, database_dsn: str, consumers: Consumers
+@pytest.mark.parametrize(("window_seconds", "generations"), [(0.2, {1}), (0, {1, 2})])
+async def test_joins_of_one_moment_are_answered_together_unless_there_is_no_window(
+    database: Database,
+    database_dsn: str,
+    consumers: Consumers,
+    window_seconds: float,
+    generations: set[int],
 ) -> None:
     engine = await open_engine(
         database,
-        EngineSettings(topics=TopicSettings(gathering_seconds=0, session_seconds=12, starts_latest=True)),
+        EngineSettings(
+            topics=TopicSettings(gathering_seconds=window_seconds, session_seconds=12, starts_latest=True)
+        ),
         direct=lambda: installation.direct_session(database_dsn),
+        # The database's time, as on a server.
         clock=Clock(),
     )
     await consumers.topic()
     unsteered = consumers.through(engine)
-    first = await unsteered.join("a")
-    second = await unsteered.join("b")
-    assert (first.group.generation, second.group.generation) == (1, 2)
-    assert second.me.session_seconds == 12
+    joined = await asyncio.gather(unsteered.join("a"), unsteered.join("b"))
+    assert {membership.group.generation for membership in joined} == generations
+    assert joined[0].me.session_seconds == 12
     assert await engine.groups.sweep() == 0
-    await unsteered.heartbeat(second.member_id, 2)
+    await unsteered.heartbeat(joined[0].member_id, 1)
     await engine.close()
 
 

@@ -323,3 +323,39 @@ async def test_a_member_that_is_touched_is_seen(consumers: Consumers) -> None:
         assert await group_members.touch_members(session, tenant_id, wanted, before) == [False, True, False]
     [member] = (await consumers.engine.groups.get(consumers.principal, GROUP)).members
     assert member.seen_at == now
+
+
+async def test_members_that_come_and_go_through_two_processes_leave_nothing_unowned(
+    consumers: Consumers, second_engine: Engine
+) -> None:
+    topic = await consumers.topic(partitions=5)
+    await consumers.join_first("stays")
+    processes = (consumers, consumers.through(second_engine))
+    seen: list[tuple[int, dict[str, str]]] = []
+
+    async def come_and_go(number: int) -> None:
+        for turn in range(4):
+            joined = await processes[number % 2].join(f"w{number}")
+            owners = {
+                partition.label: member.member_id
+                for member in joined.group.members
+                for partition in member.assigned
+            }
+            seen.append((joined.group.generation, owners))
+            await consumers.lease(joined.group.id, topic, number, joined.member_id, offset=3 * turn)
+            await processes[(number + 1) % 2].heartbeat(joined.member_id, joined.group.generation)
+            await processes[(number + 1) % 2].leave(joined.member_id)
+
+    await asyncio.gather(*(come_and_go(number) for number in range(5)))
+    [a] = (await consumers.engine.groups.get(consumers.principal, GROUP)).members
+    assert await consumers.owners() == {f"orders-{number}": a.member_id for number in range(5)}
+    # Whoever was told of a generation was told the same owners, and every partition had one.
+    by_generation: dict[int, dict[str, str]] = {}
+    for generation, owners in seen:
+        assert len(owners) == 5
+        assert by_generation.setdefault(generation, owners) == owners
+    status = await consumers.engine.groups.get(consumers.principal, GROUP)
+    assert status.generation == 1 + 2 * 20
+    rows = await consumers.rows()
+    assert [row["in_flight"] for row in rows.values()] == [0] * 5
+    assert len(await consumers.owed(status.id)) == 2 * 20
