@@ -18,7 +18,9 @@ GROUP = "billing"
 class Consuming:
     """One topic and one group of a tenant, with members that share its partitions."""
 
-    def __init__(self, engine: Engine, principal: Principal, clock: SteeredClock, topic: Topic, group_id: int) -> None:
+    def __init__(
+        self, engine: Engine, principal: Principal, clock: SteeredClock, topic: Topic, group_id: int
+    ) -> None:
         self.engine = engine
         self.principal = principal
         self.clock = clock

@@ -6,6 +6,7 @@ from datetime import datetime
 from millstream.domain.tenant import Principal
 from millstream.domain.topic import Topic
 from millstream.engine.engine import Engine
+from millstream.store import deliveries
 
 
 async def put_group(engine: Engine, principal: Principal, name: str) -> int:
@@ -84,10 +85,10 @@ async def join(
     return group_id
 
 
-async def leave(engine: Engine, principal: Principal, group_id: int, member_id: str, now: datetime | None) -> None:
+async def leave(
+    engine: Engine, principal: Principal, group_id: int, member_id: str, now: datetime | None
+) -> None:
     """Let a member go: what it holds is owed at once."""
-    from millstream.store import deliveries
-
     async with engine.context.database.transaction() as session:
         await session.run(
             "select from millstream.group_partitions where tenant_id = $1 and group_id = $2"

@@ -52,21 +52,25 @@ def read_receipts(texts: Sequence[str]) -> list[tuple[Receipts, list[int]]]:
     Texts that have not the form of a receipt are left out.
     """
     gathered: dict[str, tuple[list[int], list[int]]] = {}
+    last_head = ""
+    places: list[int] = []
+    numbers: list[int] = []
     for number, text in enumerate(texts):
         place = _PLACES.get(text[_HEAD_CHARS:])
         if place is None:
             continue
         head = text[:_HEAD_CHARS]
-        found = gathered.get(head)
-        if found is None:
-            found = gathered[head] = ([], [])
-        found[0].append(place)
-        found[1].append(number)
+        # Receipts come in the order in which they were handed out.
+        if head != last_head:
+            last_head = head
+            places, numbers = gathered.setdefault(head, ([], []))
+        places.append(place)
+        numbers.append(number)
     read: list[tuple[Receipts, list[int]]] = []
     for head, (places, numbers) in gathered.items():
         named = _read_head(head)
         if named is not None:
-            read.append((Receipts(named[0], named[1], places), numbers))
+            read.append((Receipts(*named, places), numbers))
     return read
 
 

@@ -589,9 +589,11 @@ def _consume(
         published_at = batch.published_at
         while place < batch.count and left:
             chunk = records[place : place + left]
-            for record, offset in zip(chunk, offsets[place : place + left], strict=True):
-                if record is not None and (kept is None or offset not in kept):
-                    taken.append((offset, record, published_at))
+            taken += [
+                (offset, record, published_at)
+                for record, offset in zip(chunk, offsets[place : place + left], strict=True)
+                if record is not None and (kept is None or offset not in kept)
+            ]
             place += len(chunk)
             left = count - len(taken)
         if place >= batch.count:

@@ -133,6 +133,7 @@ class Ledger:
         outcomes = delivery.outcomes
         topic, partition, offsets = delivery.topic, delivery.key.partition, delivery.offsets
         answers: list[Settled | MillstreamError | None] = []
+        settled = Acked(topic, partition, -1, -1, False, 0) if len(places) > 1 else None
         leased = 0
         for place in places:
             if place >= len(outcomes):
@@ -148,7 +149,8 @@ class Ledger:
                     answers.append(refusal)
                     continue
                 self._end(delivery, place, Outcome.ACKNOWLEDGED, message_counters.ACKED)
-            answers.append(Acked(topic, partition, offsets[place], -1, False, 0))
+            # Of many at once nobody is told more than that they are settled.
+            answers.append(settled or Acked(topic, partition, offsets[place], -1, False, 0))
         if leased:
             delivery.changed = True
             if delivery.deadlines is not None:

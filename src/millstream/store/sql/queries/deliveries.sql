@@ -53,7 +53,7 @@ with made as (
     select
         g.tenant_id, g.group_id, g.topic_id, g.partition, g.lane, g.member_id, g.secret, g.base_offset, g.message_count,
         g.offsets, g.outcomes, g.message_count, g.base_offset, g.attempt,
-        coalesce(g.first_delivered_at, :now::timestamptz, now()), coalesce(:now::timestamptz, now()), :deadline::timestamptz,
+        coalesce(g.first_delivered_at, coalesce(:now::timestamptz, now())), coalesce(:now::timestamptz, now()), :deadline::timestamptz,
         g.last_error
     from unnest(
         :tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[], :lanes::smallint[], :member_ids::text[],
@@ -162,7 +162,7 @@ inner join millstream.consumer_groups as c on c.tenant_id = g.tenant_id and c.id
 inner join millstream.deliveries as d
     on
         d.tenant_id = g.tenant_id and d.group_id = g.group_id and d.topic_id = g.topic_id and d.partition = g.partition
-        and d.finished_at is null and d.deadline <= coalesce(:until::timestamptz, :now::timestamptz, now())
+        and d.finished_at is null and d.deadline <= coalesce(:until::timestamptz, coalesce(:now::timestamptz, now()))
 where d.attempt < :attempts_below::int
 order by d.tenant_id, d.group_id, d.topic_id, d.partition, d.id
 limit :limit::int
