@@ -62,6 +62,8 @@ class ReadingEndpoints:
         """Read messages."""
         topic = topic_of(request)
         partition = natural(request.parameters[1], "invalid partition ID")
+        if partition >= limits.PARTITIONS_MAX:
+            raise NotFound("partition not found")
         query = Query(request.query_string)
         wish = ReadRequest(
             offset=optional_natural(query, "offset", 0, "invalid offset"),
