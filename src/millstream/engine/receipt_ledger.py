@@ -157,8 +157,9 @@ class Ledger:
                 delivery.settle(places[-1], Outcome(outcomes[places[-1]]))
             self._note_settled(delivery, leased)
             self._tally(delivery, message_counters.ACKED, leased)
-        # An acknowledgement that comes twice is told where the group is, too.
-        self.settled.setdefault((key_of(delivery), delivery.member_id), 0)
+        if any(isinstance(answer, Acked) for answer in answers):
+            # An acknowledgement that comes twice is told where the group is, too.
+            self.settled.setdefault((key_of(delivery), delivery.member_id), 0)
         return answers
 
     # Failures
