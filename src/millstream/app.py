@@ -319,6 +319,7 @@ def _http_settings(config: Config) -> HttpSettings:
         base_url=config.server.base_url,
         force_https=config.server.force_https,
         trusted_proxies=config.server.trusted_proxies,
+        topics_without_credentials=config.server.is_local,
     )
 
 

@@ -5,13 +5,17 @@ from functools import partial
 
 from millstream.background.loop import Loop, Step
 from millstream.domain import limits
+from millstream.engine import lease_ends
 from millstream.engine.claims import TIMER_SECONDS_MAX
+from millstream.engine.delayed import TIMER_SECONDS_MAX as DELAY_SECONDS_MAX
 from millstream.engine.engine import Engine
+from millstream.engine.group_sweeping import SWEEP_SECONDS
 from millstream.engine.relay import BEAT_SECONDS
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
 from millstream.observe import metrics
 
 HELD_JOB_SECONDS = 0.1
+HELD_LEASE_SECONDS = 0.05
 # What another process noted, and what is tried again, is found by looking.
 DISPATCH_SECONDS = 0.5
 # The timer knows of every schedule; only one that another process, which ended since, was given is found by looking.
@@ -36,6 +40,13 @@ def loops_of(engine: Engine) -> list[Loop]:
         Loop(name="beater", interval_seconds=BEAT_SECONDS, step=partial(_beat, engine), leader_only=False),
         # Not the leader's alone: leases that ran out are ended in time even while a killed leader's row runs out.
         Loop(name="lease_reaper", interval_seconds=5, step=partial(_reap, engine), leader_only=False),
+        # Nor these: the members of a group do not wait for a killed leader's row either.
+        Loop(
+            name="group_sweeper",
+            interval_seconds=SWEEP_SECONDS,
+            step=_counting(engine.groups.sweep, full=limits.GROUPS_TENDED_MAX),
+            leader_only=False,
+        ),
         Loop(
             name="webhook_dispatcher",
             interval_seconds=DISPATCH_SECONDS,
@@ -57,6 +68,28 @@ def loops_of(engine: Engine) -> list[Loop]:
             leader_only=False,
             hint=engine.context.workflows_changed,
         ),
+        Loop(
+            name="delay_timer",
+            interval_seconds=DELAY_SECONDS_MAX,
+            step=partial(_deliver_delayed, engine),
+            leader_only=False,
+            hint=engine.delayed.hint.event,
+        ),
+        Loop(
+            name="log_pruner",
+            interval_seconds=60,
+            step=_counting(engine.log_retention.prune, full=limits.PRUNED_BATCHES_MAX),
+        ),
+        Loop(
+            name="topic_remover",
+            interval_seconds=10,
+            step=_counting(engine.log_retention.remove_deleted, full=limits.PRUNED_BATCHES_MAX),
+        ),
+        Loop(
+            name="publish_key_pruner",
+            interval_seconds=300,
+            step=_counting(engine.publishing.prune_keys, full=limits.PRUNED_ROWS_MAX),
+        ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),
         Loop(
@@ -69,6 +102,11 @@ def loops_of(engine: Engine) -> list[Loop]:
             name="tenant_remover",
             interval_seconds=10,
             step=_counting(engine.removal.sweep, full=limits.REMOVED_ROWS_MAX),
+        ),
+        Loop(
+            name="group_remover",
+            interval_seconds=10,
+            step=_counting(engine.groups.remove_rows, full=limits.PRUNED_ROWS_MAX),
         ),
         Loop(
             name="event_pruner",
@@ -85,6 +123,19 @@ def loops_of(engine: Engine) -> list[Loop]:
             name="token_pruner",
             interval_seconds=300,
             step=_counting(engine.tokens.prune, full=limits.PRUNED_TOKENS_MAX),
+        ),
+        # Not the leader's alone: what a lease held must be delivered again in time.
+        Loop(
+            name="lease_ender",
+            interval_seconds=lease_ends.TIMER_SECONDS_MAX,
+            step=partial(_end_leases, engine),
+            leader_only=False,
+            hint=engine.lease_ends.hint,
+        ),
+        Loop(
+            name="delivery_pruner",
+            interval_seconds=30,
+            step=_counting(engine.lease_ends.prune, full=limits.PRUNED_ROWS_MAX),
         ),
         *(
             ()
@@ -127,6 +178,14 @@ async def _promote(engine: Engine) -> Step:
     return Step(promoted, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
 
 
+async def _deliver_delayed(engine: Engine) -> Step:
+    delivered, seconds = await engine.delayed.deliver()
+    if delivered >= limits.PROMOTED_ROWS_MAX:
+        return Step(delivered, 0.0)
+    # What is due and was left alone is held by somebody who cancels or reads it.
+    return Step(delivered, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
+
+
 async def _beat(engine: Engine) -> Step:
     await engine.relay.beat()
     return Step(0)
@@ -142,6 +201,15 @@ async def _wake_waiting_claims(engine: Engine) -> Step:
 async def _reap(engine: Engine) -> Step:
     ended = len(await engine.settling.reap())
     return Step(ended, 0.0 if ended >= limits.REAPED_ROWS_MAX else None)
+
+
+async def _end_leases(engine: Engine) -> Step:
+    ended = await engine.lease_ends.expire()
+    if ended.deliveries >= limits.EXPIRED_DELIVERIES_MAX:
+        return Step(ended.deliveries, 0.0)
+    # What has run out and was left alone is held by another session: it is not asked for without a pause.
+    seconds = ended.next_seconds
+    return Step(ended.deliveries, seconds if seconds is None or seconds > 0 else HELD_LEASE_SECONDS)
 
 
 async def _dispatch(engine: Engine) -> Step:

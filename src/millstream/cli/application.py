@@ -20,6 +20,8 @@ _COMMANDS = {
         "millstream.cli.schedule:commands",
         "Create, list, pause, resume, trigger and delete schedules.",
     ),
+    "topic": ("millstream.cli.topic:commands", "Create topics, publish to them and read them."),
+    "group": ("millstream.cli.group:commands", "See how far consumer groups are, and send them back."),
     "worker": ("millstream.cli.worker:commands", "See who works."),
     "workflow": ("millstream.cli.workflow:commands", "Create, list, show, cancel and retry workflows."),
     "db": ("millstream.cli.db:commands", "Reach and migrate the database."),

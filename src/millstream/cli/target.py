@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import stamina.instrumentation
 from cyclopts import Parameter
 
 from millstream.cli.data_dir import resolve_data_dir
 from millstream.cli.failure import CommandFailed
+from millstream.cli.topics_api import TopicsApi
 from millstream.client import (
     ApiError,
     AsyncClient,
@@ -41,17 +43,33 @@ class Target:
     ] = None
 
 
+class _Closable(Protocol):
+    def aclose(self) -> Awaitable[object]: ...
+
+
+Client = TypeVar("Client", bound=_Closable)
+
+
 def ask(target: Target | None, question: Callable[[AsyncClient], Awaitable[Answer]]) -> Answer:
     """Put one question to the server. Raises CommandFailed."""
-    return asyncio.run(_ask(target or Target(), question))
+    return asyncio.run(_ask(target or Target(), AsyncClient, question))
 
 
-async def _ask(target: Target, question: Callable[[AsyncClient], Awaitable[Answer]]) -> Answer:
+def ask_topics(target: Target | None, question: Callable[[TopicsApi], Awaitable[Answer]]) -> Answer:
+    """Put one question about topics or consumer groups to the server. Raises CommandFailed."""
+    return asyncio.run(_ask(target or Target(), TopicsApi, question))
+
+
+async def _ask(
+    target: Target,
+    open_client: Callable[[str, str | None], Client],
+    question: Callable[[Client], Awaitable[Answer]],
+) -> Answer:
     url, api_key = _resolve(target)
     # The last attempt's failure is printed; the ones before it would be log lines in between.
     stamina.instrumentation.set_on_retry_hooks([])
     try:
-        async with AsyncClient(url, api_key) as client:
+        async with aclosing(open_client(url, api_key)) as client:
             return await question(client)
     except ConnectionFailed as error:
         raise CommandFailed(

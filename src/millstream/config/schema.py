@@ -1,6 +1,7 @@
 """Every setting of the server as frozen data. `settings.py` says where each one comes from."""
 
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
 from msgspec import Struct
@@ -64,6 +65,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     def is_strict(self) -> bool:
         """True in production and staging, where weak or missing secrets stop the start."""
         return self.environment is not Environment.DEVELOPMENT
+
+    @property
+    def is_local(self) -> bool:
+        """True in development on an address that only this machine reaches. Ruling R19."""
+        return self.environment is Environment.DEVELOPMENT and _is_loopback(self.host)
 
 
 class DatabaseConfig(Struct, frozen=True, kw_only=True):
@@ -180,3 +186,11 @@ class Config(Struct, frozen=True, kw_only=True):
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()
     notices: tuple[str, ...] = ()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        # Other names may resolve to any address.
+        return host.lower() == "localhost"

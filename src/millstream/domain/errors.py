@@ -93,6 +93,10 @@ class Conflict(MillstreamError):
     """The resource is not in a state that permits this"""
 
 
+class Gone(MillstreamError):
+    """This was superseded by something newer"""
+
+
 class LeaseExpired(MillstreamError):
     """The lease has run out or belongs to another claim of the job"""
 

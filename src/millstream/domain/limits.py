@@ -182,11 +182,39 @@ READ_MESSAGES_MAX: Final = 1_000
 READ_BYTES_MAX: Final = 32 * 1024 * 1024
 POLL_WAIT_SECONDS_MAX: Final = 28.0
 SESSION_SECONDS_MAX: Final = 3_600
+GROUP_MEMBERS_MAX: Final = 1_000
+MEMBER_TOPICS_MAX: Final = 1_000
+# Each is a row of the group; a rebalance looks at all of them.
+GROUP_PARTITIONS_MAX: Final = 20_000
+GROUPS_LISTED_MAX: Final = 100_000
+GROUPS_TENDED_MAX: Final = 500
 VISIBILITY_SECONDS_MAX: Final = 12 * 3_600
 MEMBER_IN_FLIGHT_MAX: Final = 1_000
 UNSETTLED_GAPS_MAX: Final = 100_000
 RECEIPT_CHARS_MAX: Final = 512
 RECEIPTS_MAX: Final = 1_000
+# Requests of one statement, and deliveries that a loop ends in one, of up to a thousand messages each.
+BATCH_POLLS_MAX: Final = 16
+BATCH_ACKS_MAX: Final = 500
+EXPIRED_DELIVERIES_MAX: Final = 100
+# How many delayed messages of a partition a poll passes, so that its group is owed them.
+PASSED_DELAYED_MAX: Final = 1_000
+# Requests of one statement. A row of the log takes no further messages once it has so many, or so many bytes.
+BATCH_PUBLISHES_MAX: Final = 500
+BATCH_RECORDS: Final = 1_000
+BATCH_RECORD_BYTES: Final = 256 * 1024
+# A hundred years.
+RETENTION_HOURS_MAX: Final = 876_000
+# Rows of the log, each up to some hundred kilobytes, that a step of a loop removes; partitions that one looks at.
+PRUNED_BATCHES_MAX: Final = 1_000
+PRUNED_PARTITIONS_MAX: Final = 500
+# What compaction reads at once, and the keys that it compares: a hundred bytes of memory each.
+COMPACTED_BATCHES_MAX: Final = 64
+COMPACTED_BYTES_MAX: Final = 8 * 1024 * 1024
+COMPACTED_KEYS_MAX: Final = 2_000_000
+REMEMBERED_TOPICS_MAX: Final = 10_000
+PUBLISH_KEY_SECONDS: Final = 86_400
+REMEMBERED_MEMBERS_MAX: Final = 100_000
 
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000

@@ -6,35 +6,52 @@ from msgspec import Struct
 from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
+from millstream.domain.topic_settings import TopicSettings
 from millstream.domain.workflow import JOBS_MAX_DEFAULT
+from millstream.engine.acknowledging import Acknowledging
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
+from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
+from millstream.engine.cooperative import Cooperative
 from millstream.engine.credentials import Credentials
 from millstream.engine.dashboard import Dashboard
+from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.dependencies import DependencyUseCases
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.firing import Firing
+from millstream.engine.groups import Groups
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.jobs import Jobs
+from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
+from millstream.engine.log_retention import LogRetention
+from millstream.engine.message_burial import MessageBurial
+from millstream.engine.message_statistics import MessageStatistics
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
+from millstream.engine.polling import Polling
+from millstream.engine.positions import Positions
+from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
+from millstream.engine.reading import Reading
 from millstream.engine.relay import Relay
 from millstream.engine.reviving import Reviving
 from millstream.engine.schedules import Schedules
 from millstream.engine.settlements import Settling
+from millstream.engine.sightings import Sightings
 from millstream.engine.sign_ins import SignIns, SignInSettings
 from millstream.engine.tenant_removal import TenantRemoval
+from millstream.engine.tenant_selection import TenantSelection
 from millstream.engine.tenants import Tenants
 from millstream.engine.token_signing import TokenSigner
 from millstream.engine.tokens import Tokens
+from millstream.engine.topics import Topics
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.usage import Usage
 from millstream.engine.workers import Workers
@@ -67,6 +84,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     webhook_secrets: WebhookSecrets = WebhookSecrets()
     deliveries: DeliverySettings = DeliverySettings()
     workflow_jobs_max: int = JOBS_MAX_DEFAULT
+    topics: TopicSettings = TopicSettings()
 
 
 class Engine:
@@ -94,7 +112,25 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
+        self.topics = Topics(context, settings.topics)
+        delayed_hint = DelayedHint()
+        self.publishing = Publishing(context, self.topics, settings.topics, delayed_hint)
+        burial = MessageBurial(self.topics, self.publishing, settings.topics)
+        self.lease_ends = LeaseEnds(context, burial, settings.topics)
+        sightings = Sightings(context)
+        self.polling = Polling(context, self.lease_ends, sightings, settings.topics)
+        self.acknowledging = Acknowledging(context, burial, self.lease_ends, sightings, settings.topics)
+        self.positions = Positions(context, sightings)
+        self.message_statistics = MessageStatistics(context, settings.topics)
+        self.reading = Reading(context, self.topics, settings.topics)
+        self.delayed = DelayedMessages(context, self.topics, delayed_hint)
+        self.log_retention = LogRetention(context)
+        self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
+            self.publishing.batcher,
+            self.polling.batcher,
+            self.acknowledging.acks,
+            self.acknowledging.failures,
             enqueuing.batcher,
             self.claiming.batcher,
             self.settling.completions,
@@ -121,6 +157,7 @@ class Engine:
         signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
         throttle = LogInThrottle()
         self.credentials = Credentials(context, pepper=pepper, signer=signer)
+        self.tenant_selection = TenantSelection(context)
         self.tokens = Tokens(context, self.credentials, signer, throttle)
         self.sign_ins = (
             None
@@ -138,6 +175,9 @@ class Engine:
         self.rate_limits = rate_limits
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
+        self.groups = Groups(context, settings.topics)
+        self.topics.on_change(self.groups.topics_changed, self.groups.wake)
+        self.cooperative = Cooperative(context, settings.topics)
         self.health = Health(context, rate_limits)
         self.dashboard = Dashboard(context, self.health)
         self.upkeep = Upkeep(context, direct)
@@ -150,7 +190,11 @@ class Engine:
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
+        self.reading.close()
         await self.jobs.close()
+        await self.polling.close()
+        await self.acknowledging.close()
+        await self.publishing.close()
         if self.sign_ins is not None:
             await self.sign_ins.close()
         await self.credentials.close()

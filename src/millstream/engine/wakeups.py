@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from millstream.domain import limits
@@ -21,6 +22,11 @@ def topic_bell(topic_id: int) -> str:
 def group_bell(group_id: int) -> str:
     """Return the name that waits of a consumer group's members go by. No queue is called so."""
     return f"\tgroup {group_id}"
+
+
+def member_bell(group_id: int, member_id: str) -> str:
+    """Return the name that polls of a member go by that holds as much as it may. No queue is called so."""
+    return f"\tmember {group_id} {member_id}"
 
 
 class Wakeups:
@@ -69,6 +75,15 @@ class Wakeups:
 
         Raises Overloaded when too many wait already.
         """
+        with self.listening(tenant_id, queues) as woken:
+            return await until(woken, seconds)
+
+    @contextmanager
+    def listening(self, tenant_id: int, queues: Sequence[str]) -> Generator["asyncio.Future[None]"]:
+        """Hear of `queues` from now on; the future is done once woken. Raises Overloaded when too many wait already.
+
+        Whoever looks for itself within misses nothing between its look and its wait.
+        """
         if self._count >= limits.CLAIM_WAITERS_MAX:
             raise Overloaded
         keys = [(tenant_id, queue) for queue in queues]
@@ -79,15 +94,11 @@ class Wakeups:
                 self._waits(*key)
         self._count += 1
         try:
-            async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            return False
+            yield future
         finally:
             self._count -= 1
             for key in keys:
                 self._leave(key, future)
-        return True
 
     def _leave(self, key: _Key, future: "asyncio.Future[None]") -> None:
         waiters = self._waiters.get(key)
@@ -97,3 +108,13 @@ class Wakeups:
             waiters.remove(future)
         if not waiters:
             del self._waiters[key]
+
+
+async def until(woken: "asyncio.Future[None]", seconds: float) -> bool:
+    """Wait until a future of `listening` is done; returns False when `seconds` have passed first."""
+    try:
+        async with asyncio.timeout(seconds):
+            await woken
+    except TimeoutError:
+        return False
+    return True

@@ -17,6 +17,7 @@ _CREATE = _QUERIES["create_tenant"].taking(
 )  # fmt: skip
 _COUNT = _QUERIES["count_tenants"].taking()
 _FIND = _QUERIES["find_tenant"].taking("public_id")
+_FIND_SERVED = _QUERIES["find_served_tenant"].taking("slug")
 _UPDATE = _QUERIES["update_tenant"].taking(
     "now", "public_id", "name", "billing_email", "settings", "description", "plan_tier", "custom_limits", "is_active",
     "stripe_customer_id", "stripe_subscription_id", "stripe_subscription_status", "cleared",
@@ -45,6 +46,16 @@ class NewTenant(Struct, frozen=True, kw_only=True):
     custom_limits: str | None = None
 
 
+class ServedTenant(Struct, frozen=True, kw_only=True):
+    """What a request for a tenant needs to know of it."""
+
+    id: int
+    public_id: str
+    slug: str
+    plan_tier: str
+    custom_limits: str | None
+
+
 async def create_tenant(session: Session, new: NewTenant) -> Tenant | None:
     """Create a tenant; None when its slug is taken."""
     row = await session.one(
@@ -70,6 +81,20 @@ async def find_tenant(session: Session, public_id: str) -> Tenant | None:
     """Return a tenant, served or not."""
     row = await session.one(_FIND, public_id)
     return None if row is None else tenant_from(row)
+
+
+async def find_served_tenant(session: Session, slug: str) -> ServedTenant | None:
+    """Return a tenant that is active and not deleted."""
+    row = await session.one(_FIND_SERVED, slug)
+    if row is None:
+        return None
+    return ServedTenant(
+        id=row["id"],
+        public_id=row["public_id"],
+        slug=row["slug"],
+        plan_tier=row["plan_tier"],
+        custom_limits=row["custom_limits"],
+    )
 
 
 async def update_tenant(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from opentelemetry.trace import Tracer
 
+from millstream.api.goqueue.rest import goqueue_dialect
 from millstream.api.http.auth import BearerAuthenticator
 from millstream.api.http.dispatcher import Dialect, Dispatcher, Observe
 from millstream.api.http.health import HealthEndpoints
@@ -27,7 +28,7 @@ def create_http_app(
     """Return the ASGI callable of the main port.
 
     `observe` is told of every answer: method, path template (empty: no such path), status, seconds.
-    `dialects` are served beside the Spooled-compatible one. With a `tracer`, requests are spans. Run it with uvicorn's `server_header` off.
+    `dialects` are served beside ours. With a `tracer`, requests are spans. Run it with uvicorn's `server_header` off.
     """
     health = HealthEndpoints(
         engine.health.database_answers, engine.health.cache_answers, render_metrics, settings
@@ -40,7 +41,7 @@ def create_http_app(
         body_bytes_max=settings.body_bytes_max,
         is_versioned=False,
     )
-    served = [spooled_dialect(engine, settings), *dialects, root]
+    served = [spooled_dialect(engine, settings), goqueue_dialect(engine, settings), *dialects, root]
     if tracer is not None:
         return TracedDispatcher(served, settings, observe, tracer)
     return Dispatcher(served, settings, observe)

@@ -61,12 +61,12 @@ _log = structlog.get_logger(__name__)
 class Dialect(Struct, frozen=True, kw_only=True):
     """The endpoints under one root and what is particular to them.
 
-    `prefix` claims unknown paths below it. `problem` words a refusal, its flag says that no endpoint was
+    `prefix` (several: any of them) claims unknown paths below it. `problem` words a refusal, its flag says that no endpoint was
     found. `is_versioned` minds `X-API-Version`. `admin_access` guards endpoints of the administration; without it
     nobody reaches them. `limiter` counts requests (None: there are no limits).
     """
 
-    prefix: bytes
+    prefix: bytes | tuple[bytes, ...]
     router: Router
     problem: Callable[[MillstreamError, bool], Response]
     authenticator: Authenticator
@@ -247,8 +247,9 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
     if dialect.is_https_forced and headers.get(b"x-forwarded-proto", b"").strip().lower() != b"https":
         raise BadRequest("HTTPS is required")
     declared = headers.get(b"content-length")
+    bytes_max = endpoint.body_bytes_max or dialect.body_bytes_max
     if declared is not None:
-        check_declared_length(declared, dialect.body_bytes_max)
+        check_declared_length(declared, bytes_max)
     if dialect.limiter is not None:
         await dialect.limiter.let_in(request, dialect.authenticator if endpoint.auth is Auth.BEARER else None)
     elif endpoint.auth is Auth.BEARER:
@@ -257,7 +258,7 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
     if endpoint.auth is Auth.ADMIN:
         await dialect.admin_access.check(headers.get(b"x-admin-key"), request.address)
     if endpoint.body is not None:
-        body = await read_body(request.receive, dialect.body_bytes_max)
+        body = await read_body(request.receive, bytes_max)
         if body:
             content_type = headers.get(b"content-type")
             if content_type is not None and content_type != JSON and not is_json(content_type):

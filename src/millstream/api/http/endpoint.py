@@ -107,7 +107,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     `path` names its parameters in braces; they reach the handler in order, decoded. `answers` maps each
     success status to the type of its body (None: empty). `errors` are those that the endpoint adds to
     what authentication and bodies bring. `extension` marks what the compatible API does not have, `hot`
-    what is called once per job and more.
+    what is called once per job and more. `body_bytes_max` is given where bodies may be longer or shorter than
+    the dialect's.
     """
 
     method: str
@@ -122,3 +123,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     auth: Auth = Auth.BEARER
     extension: bool = False
     hot: bool = False
+    body_bytes_max: int | None = None

@@ -30,7 +30,10 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains; pr
 _RESET_AFTER_SECONDS = 60
 
 _ALLOWED_METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_ALLOWED_HEADERS = b"Authorization, Content-Type, X-API-Key, X-Request-Id, X-Admin-Key, X-Organization-ID, X-API-Version, Idempotency-Key"
+_ALLOWED_HEADERS = (
+    b"Authorization, Content-Type, X-API-Key, X-Request-Id, X-Admin-Key, X-Organization-ID, X-API-Version, Idempotency-Key, "
+    b"X-Tenant-ID, traceparent, tracestate"
+)
 _EXPOSED_HEADERS = (
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Scope, Retry-After, X-Request-Id, "
     b"X-API-Version, X-Has-More"

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from millstream.config import RegistrationMode
 from millstream.domain import limits
+from millstream.domain.topic_settings import TopicSettings
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):
@@ -15,7 +16,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     worker is told. `registration_mode` says who may create an organization. `base_url` is the public address
     of links that are handed out; None takes the one that the request named.
     `force_https` refuses requests that a proxy did not receive over TLS. `trusted_proxies` are the networks whose
-    `X-Forwarded-For` is believed.
+    `X-Forwarded-For` is believed. `topics_without_credentials` lets requests without an API key act for the default
+    tenant on routes of topics; only for a server that nobody but this machine reaches. `node_id` is what this server
+    calls itself there.
     """
 
     production: bool = False
@@ -32,3 +35,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     force_https: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    topics_without_credentials: bool = False
+    node_id: str = TopicSettings().node_id

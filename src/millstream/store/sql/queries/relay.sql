@@ -1,7 +1,7 @@
 -- name: beat :many
 -- Notes that a process lives, forgets those that are long gone, and reads the others that live.
 with beaten as (
-    insert into millstream.processes (id, started_at, beat_at, listens_to, written)
+    insert into millstream.processes as p (id, started_at, beat_at, listens_to, written)
     values (
         :id::uuid,
         coalesce(:now::timestamptz, now()),
@@ -10,6 +10,11 @@ with beaten as (
         :written::bigint
     )
     on conflict (id) do update set
+        -- One that was not there for a while has begun anew: nobody could reach it meanwhile.
+        started_at = case
+            when p.beat_at < excluded.beat_at - :live_seconds::int * interval '1 second' then excluded.started_at
+            else p.started_at
+        end,
         beat_at = excluded.beat_at,
         listens_to = excluded.listens_to,
         written = excluded.written

@@ -94,3 +94,9 @@ select count(*) as tenants from millstream.tenants;
 -- name: get_setting :one
 -- Reads one fact about this installation.
 select s.value from millstream.settings as s where s.key = :key::text;
+
+-- name: find_served_tenant :one
+-- Finds a tenant by its slug, unless it is switched off or deleted.
+select t.id, t.public_id, t.slug, t.plan_tier, t.custom_limits
+from millstream.tenants as t
+where t.slug = :slug::text and t.is_active and t.deleted_at is null;

@@ -1,0 +1,1 @@
+"""The GoQueue-compatible HTTP dialect: topics, messages, consumer groups."""

@@ -1,0 +1,164 @@
+"""What a consumer group is owed of one partition, told as simply as the contract tells it (goqueue-messaging 14.1, 14.5)."""
+
+from datetime import datetime, timedelta
+from enum import Enum
+
+from msgspec import Struct
+
+VISIBILITY = timedelta(seconds=30)
+DELIVERIES_MAX = 3
+
+
+class State(Enum):
+    """Where a message is."""
+
+    READY = 1
+    LEASED = 2
+    WAITING = 3
+    SETTLED = 4
+
+
+class ReferenceMessage(Struct):
+    """One message. `visible_at` is when it is due, or its lease ends, or its wait."""
+
+    offset: int
+    state: State
+    visible_at: datetime
+    delayed: bool
+    published_at: datetime
+    deliver_at: datetime
+    count: int = 0
+    receipt: str | None = None
+    # Given back after its lease, so that its receipt is good still.
+    late: bool = False
+    cancelled: bool = False
+    buried: bool = False
+
+
+class Answer(Enum):
+    """What a call is answered with."""
+
+    DONE = 1
+    NOT_FOUND = 2
+    GONE = 3
+
+
+class Reference:
+    """One partition and one group."""
+
+    def __init__(self) -> None:
+        self.messages: list[ReferenceMessage] = []
+        self.buried = 0
+        # Of every receipt that was handed out: its message, and what it was used for.
+        self.receipts: dict[str, tuple[int, str | None]] = {}
+        self.low = 0
+
+    def publish(self, now: datetime, delay: int) -> None:
+        due = now + timedelta(seconds=delay)
+        self.messages.append(ReferenceMessage(len(self.messages), State.WAITING, due, delay > 0, now, due))
+
+    def tick(self, now: datetime) -> None:
+        """Let time do what it does; a lease's last end is done by `bury`."""
+        for one in self.messages:
+            if one.state is State.WAITING and one.visible_at <= now:
+                one.state = State.READY
+            if one.state is State.LEASED and one.visible_at <= now and one.count < DELIVERIES_MAX:
+                one.state, one.late = State.READY, True
+
+    def bury(self, now: datetime) -> None:
+        for one in self.messages:
+            if one.state is State.LEASED and one.visible_at <= now and one.count >= DELIVERIES_MAX:
+                self._settle(one)
+                self.buried += 1
+                if one.receipt is not None:
+                    self.receipts[one.receipt] = (one.offset, "buried")
+
+    def ready(self) -> list[ReferenceMessage]:
+        return [one for one in self.messages if one.state is State.READY]
+
+    def lease(self, offset: int, receipt: str, now: datetime) -> int:
+        one = self.messages[offset]
+        assert one.state is State.READY, one
+        one.state, one.receipt, one.late = State.LEASED, receipt, False
+        one.visible_at = now + VISIBILITY
+        one.count += 1
+        assert receipt not in self.receipts
+        self.receipts[receipt] = (offset, None)
+        return one.count
+
+    def use(self, receipt: str, act: str, seconds: int, now: datetime) -> Answer:
+        offset, used_for = self.receipts[receipt]
+        one = self.messages[offset]
+        if used_for == act and act != "extend":
+            return Answer.DONE
+        if used_for == "superseded":
+            return Answer.GONE
+        if used_for is not None:
+            return Answer.NOT_FOUND
+        if one.receipt != receipt:
+            return Answer.GONE
+        if one.state is State.SETTLED or not (one.state is State.LEASED or one.late):
+            return Answer.NOT_FOUND
+        if act == "extend":
+            if one.state is not State.LEASED or one.visible_at <= now:
+                return Answer.NOT_FOUND
+            one.visible_at = now + timedelta(seconds=seconds)
+            return Answer.DONE
+        self.receipts[receipt] = (offset, act)
+        if act == "nack" and one.count < DELIVERIES_MAX:
+            one.state, one.late = State.WAITING, False
+            one.visible_at = now + timedelta(seconds=seconds)
+            return Answer.DONE
+        self.buried += act != "ack"
+        self._settle(one)
+        return Answer.DONE
+
+    def leave(self) -> None:
+        for one in self.messages:
+            if one.state is State.LEASED:
+                one.state, one.late = State.READY, True
+
+    def cancel(self, offset: int, now: datetime) -> bool:
+        one = self.messages[offset]
+        if not one.delayed or one.cancelled or one.deliver_at <= now:
+            return False
+        one.cancelled = True
+        self._settle(one)
+        return True
+
+    def commit(self, position: int, now: datetime) -> None:
+        for one in self.messages:
+            if one.cancelled:
+                continue
+            if one.offset < position:
+                if not (one.count == 0 and one.state is State.WAITING and one.visible_at > now):
+                    if one.state is State.LEASED and one.receipt is not None:
+                        self.receipts[one.receipt] = (one.offset, "committed")
+                    self._settle(one)
+            elif one.state is State.SETTLED:
+                self._renew(one)
+        self.low = position
+
+    def reset(self, position: int) -> None:
+        for one in self.messages:
+            if one.cancelled:
+                continue
+            if one.state is State.LEASED and one.receipt is not None:
+                self.receipts[one.receipt] = (one.offset, "superseded")
+            if one.offset < position:
+                self._settle(one)
+            else:
+                self._renew(one)
+        self.low = position
+
+    def _renew(self, one: ReferenceMessage) -> None:
+        one.state, one.visible_at, one.count, one.late, one.receipt = (
+            State.WAITING,
+            one.deliver_at,
+            0,
+            False,
+            None,
+        )
+
+    def _settle(self, one: ReferenceMessage) -> None:
+        one.state, one.late = State.SETTLED, False
