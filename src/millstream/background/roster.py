@@ -14,6 +14,8 @@ from millstream.observe import metrics
 HELD_JOB_SECONDS = 0.1
 # What another process noted, and what is tried again, is found by looking.
 DISPATCH_SECONDS = 0.5
+# A notification of an inline call may be lost with its connection.
+INLINE_SECONDS = 1.0
 
 
 def loops_of(engine: Engine) -> list[Loop]:
@@ -40,6 +42,13 @@ def loops_of(engine: Engine) -> list[Loop]:
             step=partial(_dispatch, engine),
             leader_only=False,
             hint=engine.context.outbox.noted,
+        ),
+        Loop(
+            name="inline_taker",
+            interval_seconds=INLINE_SECONDS,
+            step=_counting(engine.inline.take, full=limits.INLINE_ROWS_MAX),
+            leader_only=False,
+            hint=engine.inline.hint,
         ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),

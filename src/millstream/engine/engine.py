@@ -17,6 +17,7 @@ from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
+from millstream.engine.inline import InlineIntake
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
@@ -125,6 +126,7 @@ class Engine:
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
+        self.inline = InlineIntake(context, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
 
     def trace(self, tracer: Tracer) -> None:
@@ -141,6 +143,7 @@ class Engine:
         if self.rate_limits is not None:
             await self.rate_limits.close()
         await self.delivering.close()
+        await self.inline.close()
 
 
 async def open_engine(
