@@ -158,6 +158,14 @@ MEMBER_IN_FLIGHT_MAX: Final = 1_000
 UNSETTLED_GAPS_MAX: Final = 100_000
 RECEIPT_CHARS_MAX: Final = 512
 RECEIPTS_MAX: Final = 1_000
+# Requests of one statement. A row of the log takes no further messages once it has so many, or so many bytes.
+BATCH_PUBLISHES_MAX: Final = 500
+BATCH_RECORDS: Final = 1_000
+BATCH_RECORD_BYTES: Final = 256 * 1024
+# A hundred years.
+RETENTION_HOURS_MAX: Final = 876_000
+REMEMBERED_TOPICS_MAX: Final = 10_000
+PUBLISH_KEY_SECONDS: Final = 86_400
 
 # In-process event hub
 SUBSCRIBER_EVENTS_MAX: Final = 1_000

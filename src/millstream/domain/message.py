@@ -1,6 +1,6 @@
 """Messages: what is published, what became of it, and what is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -45,3 +45,28 @@ class Message(Struct, frozen=True, gc=False):
     key: str | None
     priority: Priority
     headers: Mapping[str, str] | None = None
+
+
+class ReadRequest(Struct, frozen=True, kw_only=True):
+    """Which messages of a partition to read: from `offset` or `from_time` on, whichever is later, until `to_time`.
+
+    `by_priority` sorts within the page. `wait_seconds` holds an empty page. Contract: goqueue-messaging 5.
+    """
+
+    offset: int = 0
+    limit: int = 100
+    by_priority: bool = True
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    wait_seconds: float = 0.0
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Messages of a partition, and the offset to go on from.
+
+    `pending_delayed_from` is the lowest offset that was passed although its message is still to be delivered.
+    """
+
+    messages: Sequence[Message]
+    next_offset: int
+    pending_delayed_from: int | None = None

@@ -14,6 +14,7 @@ class TopicSettings(Struct, frozen=True, kw_only=True):
     partitions_max: int = limits.PARTITIONS_MAX
     delay_seconds_max: float = limits.DELAY_SECONDS_MAX
     delayed_per_topic_max: int = limits.DELAYED_PER_TOPIC_MAX
+    delayed_per_partition_max: int = limits.DELAYED_PER_PARTITION_MAX
     session_seconds: float = 30.0
     # Joins of an empty group that arrive within it are answered together; 0 answers each at once.
     gathering_seconds: float = 0.25

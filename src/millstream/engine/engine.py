@@ -6,6 +6,7 @@ from msgspec import Struct
 from opentelemetry.trace import Tracer
 
 from millstream.domain.clock import Clock
+from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
@@ -13,6 +14,7 @@ from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
 from millstream.engine.deletions import Deleting
+from millstream.engine.delayed import DelayedHint
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
@@ -21,6 +23,7 @@ from millstream.engine.inline import InlineIntake
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
+from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
 from millstream.engine.relay import Relay
@@ -30,6 +33,7 @@ from millstream.engine.tenant_removal import TenantRemoval
 from millstream.engine.tenants import Tenants
 from millstream.engine.token_signing import TokenSigner
 from millstream.engine.tokens import Tokens
+from millstream.engine.topics import Topics
 from millstream.engine.upkeep import Direct, Upkeep
 from millstream.engine.usage import Usage
 from millstream.engine.workers import Workers
@@ -59,6 +63,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     complete_lanes: int = 1
     webhook_secrets: WebhookSecrets = WebhookSecrets()
     deliveries: DeliverySettings = DeliverySettings()
+    topics: TopicSettings = TopicSettings()
 
 
 class Engine:
@@ -86,7 +91,11 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
+        self.topics = Topics(context, settings.topics)
+        delayed_hint = DelayedHint()
+        self.publishing = Publishing(context, self.topics, settings.topics, delayed_hint)
         self._batchers = (
+            self.publishing.batcher,
             enqueuing.batcher,
             self.claiming.batcher,
             self.settling.completions,
@@ -137,6 +146,7 @@ class Engine:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        await self.publishing.close()
         if self.sign_ins is not None:
             await self.sign_ins.close()
         await self.credentials.close()

@@ -25,6 +25,11 @@ class StoredRecord(Struct, frozen=True, array_like=True, omit_defaults=True, gc=
     deliver_at_us: int | None = None
 
 
+PlainRecord = (
+    tuple[str, str | None, Mapping[str, str] | None, int | None, int | None] | tuple[str | None, ...]
+)
+"""The fields of a `StoredRecord`, from the first to the last that it needs: made in a third of the time."""
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[StoredRecord | None])
 _COMPRESSOR = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
@@ -33,7 +38,27 @@ _DECOMPRESSOR = zstandard.ZstdDecompressor()
 
 def encode_records(records: Sequence[StoredRecord | None]) -> tuple[int, bytes]:
     """Return the codec and the bytes of `records`; None stands for one that compaction took."""
+    return _compress(_ENCODER.encode(records))
+
+
+def encode_chunk(records: Sequence[PlainRecord]) -> bytes:
+    """Return `records`, fewer than 65,536, as they stand within a batch: without their number, which `join_chunks` puts before.
+
+    Raises UnicodeEncodeError for a lone surrogate.
+    """
     plain = _ENCODER.encode(records)
+    return plain[1:] if len(records) < 16 else plain[3:]
+
+
+def join_chunks(count: int, chunks: Sequence[bytes]) -> tuple[int, bytes, int]:
+    """Make one batch of chunks with `count` records in all; returns codec, bytes and how many bytes a reader holds of them."""
+    head = bytes((0x90 | count,)) if count < 16 else struct.pack(">BH", 0xDC, count)
+    plain = b"".join((head, *chunks))
+    codec, stored = _compress(plain)
+    return codec, stored, len(plain)
+
+
+def _compress(plain: bytes) -> tuple[int, bytes]:
     if len(plain) >= COMPRESSED_BYTES_MIN:
         compressed = _COMPRESSOR.compress(plain)
         if len(compressed) * 8 < len(plain) * 7:

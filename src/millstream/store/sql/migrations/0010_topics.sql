@@ -35,8 +35,11 @@ create table millstream.partitions (
     stable_offset bigint,
     lane_starts bigint[] not null default '{0,0,0,0,0,0}',
     lane_nexts bigint[] not null default '{0,0,0,0,0,0}',
-    -- How many of lane 6 were published at each priority, and how many of those are gone from the log.
+    -- How many of lane 6 the log holds of each priority, without cancelled ones.
     delayed_counts bigint[] not null default '{0,0,0,0,0}',
+    -- How many of them wait to be delivered, as far as a loop has counted.
+    delayed_pending int not null default 0,
+    -- What the log takes up as it is stored.
     size_bytes bigint not null default 0,
     last_published_at timestamptz,
     primary key (tenant_id, topic_id, partition)
@@ -50,7 +53,8 @@ create table millstream.partitions (
 -- The messages of one lane of one partition that were appended together: all have the time of their append. Offsets are
 -- `base_offset` and on; where other lanes lie between them, `offsets` holds each one's distance from it as 4 bytes, big-endian.
 -- `lane_first` is the lane sequence of the first. `records` is what the codec made of them; a message that compaction took is
--- nil there, so that numbers stay. `transaction_state`: 1 open, 2 committed, 3 aborted.
+-- nil there, so that numbers stay. `size_bytes` is what a reader has to hold of it: `records` may be compressed.
+-- `transaction_state`: 1 open, 2 committed, 3 aborted. `batch_id` tells a publisher that lost its connection what became of it.
 create table millstream.record_batches (
     tenant_id int not null,
     topic_id int not null,
@@ -63,6 +67,9 @@ create table millstream.record_batches (
     published_at timestamptz not null,
     -- Of lane 6: when the last of them is delivered, which retention waits for.
     last_deliver_at timestamptz,
+    -- Of lane 6: how many of each priority.
+    priority_counts bigint[],
+    batch_id bigint,
     transaction_id bigint,
     transaction_state smallint,
     codec smallint not null,
@@ -291,6 +298,70 @@ as $$
     from generate_series(0, length(outcomes) - 1) as place
 $$;
 
+-- The sums of two arrays, place by place.
+create function millstream.added(numbers bigint[], others bigint[])
+returns bigint[]
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+    select array_agg(n.number + coalesce(n.other, 0) order by n.place)
+    from unnest(numbers, others) with ordinality as n (number, other, place)
+$$;
+
+-- The first offset of a partition whose message was published at `moment` or later; the next offset when there is none.
+-- Messages of a partition are published in the order of their offsets, so that each lane is searched by halves.
+create function millstream.first_offset_since(of_tenant int, of_topic int, of_partition int, moment timestamptz)
+returns bigint
+language plpgsql
+stable
+parallel safe
+set search_path = ''
+as $$
+declare
+    lowest bigint;
+    found bigint;
+    low bigint;
+    high bigint;
+    middle bigint;
+    base bigint;
+    at timestamptz;
+begin
+    select p.log_start, p.next_offset into lowest, found
+    from millstream.partitions as p
+    where p.tenant_id = of_tenant and p.topic_id = of_topic and p.partition = of_partition;
+    for of_lane in 1..6 loop
+        low := lowest;
+        high := found;
+        while low < high loop
+            middle := low + (high - low) / 2;
+            select r.base_offset, r.published_at into base, at
+            from millstream.record_batches as r
+            where
+                r.tenant_id = of_tenant
+                and r.topic_id = of_topic
+                and r.partition = of_partition
+                and r.lane = of_lane
+                and r.base_offset >= middle
+                and r.base_offset < high
+            order by r.base_offset
+            limit 1;
+            if base is null then
+                high := middle;
+            elsif at >= moment then
+                high := middle;
+                found := base;
+            else
+                low := base + 1;
+            end if;
+        end loop;
+    end loop;
+    return found;
+end
+$$;
+
 grant execute on function
-millstream.offset_at(bigint, bytea, int), millstream.with_leases_ended(bytea, int)
+millstream.offset_at(bigint, bytea, int), millstream.with_leases_ended(bytea, int),
+millstream.added(bigint[], bigint[]), millstream.first_offset_since(int, int, int, timestamptz)
 to millstream_engine, millstream_tenant;
