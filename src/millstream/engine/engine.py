@@ -13,8 +13,8 @@ from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
-from millstream.engine.deletions import Deleting
 from millstream.engine.delayed import DelayedHint
+from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
 from millstream.engine.health import Health
@@ -135,7 +135,7 @@ class Engine:
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.health = Health(context, rate_limits)
         self.upkeep = Upkeep(context, direct)
-        self.inline = InlineIntake(context, direct)
+        self.inline = InlineIntake(context, self.publishing, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
 
     def trace(self, tracer: Tracer) -> None:

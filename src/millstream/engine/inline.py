@@ -7,9 +7,12 @@ import structlog
 from millstream.domain import limits
 from millstream.domain.errors import MillstreamError
 from millstream.domain.job import JobState
+from millstream.domain.message import NewMessage
+from millstream.domain.topic import Topic
 from millstream.domain.webhook import JobNote, WebhookEvent
 from millstream.engine.context import Context
 from millstream.engine.events import EventKind
+from millstream.engine.publishing import Publishing
 from millstream.engine.upkeep import Direct
 from millstream.store import inline
 from millstream.store.inline import InlineJob
@@ -24,8 +27,9 @@ class InlineIntake:
     a caller commits; a lost hint costs a second.
     """
 
-    def __init__(self, context: Context, direct: Direct) -> None:
+    def __init__(self, context: Context, publishing: Publishing, direct: Direct) -> None:
         self._context = context
+        self._publishing = publishing
         self._direct = direct
         self._listening: asyncio.Task[None] | None = None
         self.hint = asyncio.Event()
@@ -34,7 +38,7 @@ class InlineIntake:
         """Take note of a batch of what was committed; a full one means that there may be more."""
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen(), name="inline listener")
-        return await self._take_jobs()
+        return max(await self._take_jobs(), await self._append_messages())
 
     async def close(self) -> None:
         """Stop listening."""
@@ -54,6 +58,22 @@ class InlineIntake:
             await self._context.outbox.note(session, [_note_of(job) for job in taken])
         self._announce(taken)
         return len(taken)
+
+    async def _append_messages(self) -> int:
+        async with self._context.database.transaction() as session:
+            staged = await inline.take_messages(session, limit=limits.INLINE_ROWS_MAX)
+            topics: dict[int, Topic] = {}
+            messages: dict[int, list[NewMessage]] = {}
+            for one in staged:
+                if one.topic is not None:
+                    topics[one.topic.id] = one.topic
+                    messages.setdefault(one.topic.id, []).append(one.message)
+            # The partitions are locked in their order.
+            for topic_id in sorted(topics, key=lambda topic_id: (topics[topic_id].tenant_id, topic_id)):
+                await self._publishing.append_committed(session, topics[topic_id], messages[topic_id])
+        for topic in topics.values():
+            self._publishing.announce(topic.tenant_id, (topic.id,))
+        return len(staged)
 
     def _announce(self, taken: list[InlineJob]) -> None:
         ready: dict[tuple[int, str], int] = {}

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
-from millstream.store.database import Session
+from millstream.domain.message import NewMessage
+from millstream.domain.topic import Priority, Topic
+from millstream.store.database import Row, Session
 from millstream.store.queries import load
 
 _QUERIES = load("inline")
@@ -18,6 +20,8 @@ _LOCK = _QUERIES["lock_staged_messages"].taking()
 _TAKE_MESSAGES = _QUERIES["take_staged_messages"].taking("limit")
 
 CHANNEL: Final = "millstream_inline"
+
+_decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class InlineJob(Struct, frozen=True, gc=False):
@@ -30,17 +34,10 @@ class InlineJob(Struct, frozen=True, gc=False):
 
 
 class StagedMessage(Struct, frozen=True, gc=False):
-    """A message that a caller published. `headers` is a JSON text."""
+    """A message that a caller published, and its topic if that still exists."""
 
-    tenant_id: int
-    id: int
-    topic_id: int
-    value: str
-    key: str | None
-    headers: str | None
-    partition: int | None
-    priority: int
-    deliver_at: datetime | None
+    topic: Topic | None
+    message: NewMessage
 
 
 async def take_jobs(session: Session, *, limit: int) -> list[InlineJob]:
@@ -57,22 +54,32 @@ async def take_messages(session: Session, *, limit: int) -> list[StagedMessage]:
     if row is None or not row["locked"]:
         return []
     # A statement of its own: it sees what was committed before the lock was had.
-    rows = await session.many(_TAKE_MESSAGES, limit)
-    staged = [
-        StagedMessage(
-            row["tenant_id"],
-            row["id"],
-            row["topic_id"],
-            row["value"],
-            row["key"],
-            row["headers"],
-            row["partition"],
-            row["priority"],
-            row["deliver_at"],
-        )
-        for row in rows
+    return [
+        StagedMessage(None if row["topic_id"] is None else _topic_of(row), _message_of(row))
+        for row in await session.many(_TAKE_MESSAGES, limit)
     ]
-    return sorted(staged, key=lambda message: message.id)
+
+
+def _topic_of(row: Row) -> Topic:
+    return Topic(
+        tenant_id=row["tenant_id"],
+        id=row["topic_id"],
+        name=row["name"],
+        partitions=row["partitions"],
+        retention_hours=row["retention_hours"],
+        created_at=row["created_at"],
+    )
+
+
+def _message_of(row: Row) -> NewMessage:
+    return NewMessage(
+        value=row["value"],
+        key=row["key"],
+        partition=row["partition"],
+        priority=Priority(row["priority"]),
+        deliver_at=row["deliver_at"],
+        headers=None if row["headers"] is None else _decode_headers(row["headers"]),
+    )
 
 
 async def listen(

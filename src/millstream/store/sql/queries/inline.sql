@@ -38,13 +38,22 @@ order by t.tenant_id, t.id;
 select pg_try_advisory_xact_lock(hashtextextended('millstream.staged_messages', 0)) as locked;
 
 -- name: take_staged_messages :many
--- Takes the first of the messages that callers committed, in the order in which they were published.
-delete from millstream.staged_messages as s
-using (
-    select n.id
-    from millstream.staged_messages as n
-    order by n.id
-    limit :limit::int
-) as n
-where s.id = any(array[n.id])
-returning s.tenant_id, s.id, s.topic_id, s.value, s.key, s.headers, s.partition, s.priority, s.deliver_at;
+-- Takes the first of the messages that callers committed, in the order in which they were published; those of topics that are gone
+-- come without one.
+with taken as (
+    delete from millstream.staged_messages as s
+    using (
+        select n.id
+        from millstream.staged_messages as n
+        order by n.id
+        limit :limit::int
+    ) as n
+    where s.id = any(array[n.id])
+    returning s.tenant_id, s.id, s.topic_id, s.value, s.key, s.headers, s.partition, s.priority, s.deliver_at
+)
+select
+    w.id, w.value, w.key, w.headers, w.partition, w.priority, w.deliver_at,
+    t.tenant_id, t.id as topic_id, t.name, t.partitions, t.retention_hours, t.created_at
+from taken as w
+left join millstream.topics as t on t.tenant_id = w.tenant_id and t.id = w.topic_id and t.deleted_at is null
+order by w.id;
