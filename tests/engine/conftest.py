@@ -18,6 +18,7 @@ from millstream.store.database import Database
 from millstream.store.relay import OpenLine, postgres_line
 from tests.conftest import make_principal
 from tests.engine.fellows import Fellows, HintLine, cut_lines, join
+from tests.engine.topic_work import TopicWork
 from tests.engine.work import Work
 from tests.receiver import Receiver, listening
 
@@ -28,6 +29,12 @@ OpenEngine = Callable[[OpenLine], Awaitable[Engine]]
 def work(engine: Engine, principal: Principal, clock: SteeredClock) -> Work:
     """A tenant with the top plan, under a steered clock."""
     return Work(engine, principal, clock)
+
+
+@pytest.fixture
+def topics(engine: Engine, principal: Principal, clock: SteeredClock) -> TopicWork:
+    """The same tenant, publishing and reading."""
+    return TopicWork(engine, principal, clock)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from functools import partial
 from millstream.background.loop import Loop, Step
 from millstream.domain import limits
 from millstream.engine.claims import TIMER_SECONDS_MAX
+from millstream.engine.delayed import TIMER_SECONDS_MAX as DELAY_SECONDS_MAX
 from millstream.engine.engine import Engine
 from millstream.engine.relay import BEAT_SECONDS
 from millstream.engine.upkeep import FOLDED_ROWS_MAX
@@ -49,6 +50,28 @@ def loops_of(engine: Engine) -> list[Loop]:
             step=_counting(engine.inline.take, full=limits.INLINE_ROWS_MAX),
             leader_only=False,
             hint=engine.inline.hint,
+        ),
+        Loop(
+            name="delay_timer",
+            interval_seconds=DELAY_SECONDS_MAX,
+            step=partial(_deliver_delayed, engine),
+            leader_only=False,
+            hint=engine.delayed.hint.event,
+        ),
+        Loop(
+            name="log_pruner",
+            interval_seconds=60,
+            step=_counting(engine.log_retention.prune, full=limits.PRUNED_BATCHES_MAX),
+        ),
+        Loop(
+            name="topic_remover",
+            interval_seconds=10,
+            step=_counting(engine.log_retention.remove_deleted, full=limits.PRUNED_BATCHES_MAX),
+        ),
+        Loop(
+            name="publish_key_pruner",
+            interval_seconds=300,
+            step=_counting(engine.publishing.prune_keys, full=limits.PRUNED_ROWS_MAX),
         ),
         Loop(name="expirer", interval_seconds=30, step=partial(_expire, engine)),
         Loop(name="worker_retirer", interval_seconds=30, step=_counting(engine.workers.retire_stale)),
@@ -118,6 +141,14 @@ async def _promote(engine: Engine) -> Step:
         return Step(promoted, 0.0)
     # What is due and was left alone is held by another session: it is not asked for without a pause.
     return Step(promoted, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
+
+
+async def _deliver_delayed(engine: Engine) -> Step:
+    delivered, seconds = await engine.delayed.deliver()
+    if delivered >= limits.PROMOTED_ROWS_MAX:
+        return Step(delivered, 0.0)
+    # What is due and was left alone is held by somebody who cancels or reads it.
+    return Step(delivered, seconds if seconds is None or seconds > 0 else HELD_JOB_SECONDS)
 
 
 async def _beat(engine: Engine) -> Step:

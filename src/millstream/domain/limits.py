@@ -164,6 +164,13 @@ BATCH_RECORDS: Final = 1_000
 BATCH_RECORD_BYTES: Final = 256 * 1024
 # A hundred years.
 RETENTION_HOURS_MAX: Final = 876_000
+# Rows of the log, each up to some hundred kilobytes, that a step of a loop removes; partitions that one looks at.
+PRUNED_BATCHES_MAX: Final = 1_000
+PRUNED_PARTITIONS_MAX: Final = 500
+# What compaction reads at once, and the keys that it compares: a hundred bytes of memory each.
+COMPACTED_BATCHES_MAX: Final = 64
+COMPACTED_BYTES_MAX: Final = 8 * 1024 * 1024
+COMPACTED_KEYS_MAX: Final = 2_000_000
 REMEMBERED_TOPICS_MAX: Final = 10_000
 PUBLISH_KEY_SECONDS: Final = 86_400
 

@@ -8,4 +8,5 @@ def partition_of(key: str, partitions: int) -> int:
 
     Raises UnicodeEncodeError for a lone surrogate. Contract: goqueue-messaging 4.5.
     """
-    return mmh3.hash(key, 0, False) % partitions
+    # Encoded here: given such a string itself, the library ends the process.
+    return mmh3.mmh3_32_uintdigest(key.encode()) % partitions

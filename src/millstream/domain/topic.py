@@ -62,6 +62,24 @@ class TopicStatus(Struct, frozen=True, kw_only=True):
     partitions: Sequence[PartitionStatus]
 
 
+class CompactedPartition(Struct, frozen=True, kw_only=True):
+    """What compaction did to a partition, or would do.
+
+    `dirty_ratio` is the part of its messages that have no key of their own: below the threshold nothing is done.
+    """
+
+    partition: int
+    records_before: int
+    records_after: int
+    dirty_ratio: float
+    error: str | None = None
+
+    @property
+    def records_removed(self) -> int:
+        """How many messages went."""
+        return self.records_before - self.records_after
+
+
 def lane_of(priority: Priority) -> int:
     """Return the lane of messages that were published without a delay."""
     return priority + 1

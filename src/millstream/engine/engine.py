@@ -11,9 +11,10 @@ from millstream.engine.admin import Admin
 from millstream.engine.admin_access import AdminAccess, digest_of
 from millstream.engine.api_keys import ApiKeys
 from millstream.engine.claims import Claiming
+from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.credentials import Credentials
-from millstream.engine.delayed import DelayedHint
+from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
 from millstream.engine.delivering import Delivering, DeliverySettings
 from millstream.engine.enqueuing import EnqueueLimits, Enqueuing
@@ -22,10 +23,12 @@ from millstream.engine.ingest import Ingest, WebhookSecrets
 from millstream.engine.inline import InlineIntake
 from millstream.engine.jobs import Jobs
 from millstream.engine.log_in_throttle import LogInThrottle
+from millstream.engine.log_retention import LogRetention
 from millstream.engine.outgoing_webhooks import OutgoingWebhooks
 from millstream.engine.publishing import Publishing
 from millstream.engine.queues import Queues
 from millstream.engine.rate_limits import RateLimits
+from millstream.engine.reading import Reading
 from millstream.engine.relay import Relay
 from millstream.engine.settlements import Settling
 from millstream.engine.sign_ins import SignIns, SignInSettings
@@ -94,6 +97,10 @@ class Engine:
         self.topics = Topics(context, settings.topics)
         delayed_hint = DelayedHint()
         self.publishing = Publishing(context, self.topics, settings.topics, delayed_hint)
+        self.reading = Reading(context, self.topics, settings.topics)
+        self.delayed = DelayedMessages(context, self.topics, delayed_hint)
+        self.log_retention = LogRetention(context)
+        self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
             self.publishing.batcher,
             enqueuing.batcher,
@@ -146,6 +153,7 @@ class Engine:
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self.jobs.close()
+        self.reading.close()
         await self.publishing.close()
         if self.sign_ins is not None:
             await self.sign_ins.close()

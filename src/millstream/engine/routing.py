@@ -98,12 +98,11 @@ def route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None
 
 def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None) -> Routed | None:
     partitions = topic.partitions
-    deliver_ats = {} if delays is None else delays.deliver_ats
-    rooms = {} if delays is None else dict(delays.rooms)
     cursor = cursors.get(topic.id)
     refused: dict[int, RefusedMessage] = {}
     routes: list[int] = []
     lists: dict[int, list[PlainRecord]] = {}
+    rooms = {} if delays is None else dict(delays.rooms)
     # A step of this loop is most of what a message costs: 0.4 microseconds.
     for message in messages:
         if isinstance(message, RefusedMessage):
@@ -111,55 +110,35 @@ def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | Non
             routes.append(_NOWHERE)
             continue
         value, key, partition = message.value, message.key, message.partition
-        if len(value) > _VALUE_CHARS_SAFE or message.headers or (key and len(key) > _KEY_CHARS_SAFE):
-            refusal = _judge_sizes(message)
-            if refusal is not None:
-                refused[len(routes)] = refusal
-                routes.append(_NOWHERE)
-                continue
         if partition is None:
             if key:
                 partition = partition_of(key, partitions)
             else:
                 partition = cursor % partitions
                 cursor += 1
-        elif not 0 <= partition < partitions:
-            refused[len(routes)] = RefusedMessage(
-                f"invalid partition {partition} (topic has {partitions} partitions)"
-            )
-            routes.append(_NOWHERE)
-            continue
-        if message.delay_seconds is not None or message.deliver_at is not None:
-            if delays is None:
-                return None
-            if len(routes) in deliver_ats:
-                rooms[partition] = room = rooms.get(partition, 0) - 1
-                if room < 0:
-                    refused[len(routes)] = RefusedMessage(
-                        f"too many delayed messages are pending in partition {partition}"
-                    )
-                    routes.append(_NOWHERE)
-                    continue
-        record: PlainRecord
-        if deliver_ats and len(routes) in deliver_ats:
-            to = partition << _LANE_BITS | DELAYED_LANE
-            due_us = (deliver_ats[len(routes)] - EPOCH) // MICROSECOND
-            record = (value, key or None, message.headers or None, int(message.priority), due_us)
-        else:
+        if _is_plain(message, value, key):
             to = partition << _LANE_BITS | message.priority + 1
-            record = (
-                (value, key or None, message.headers)
-                if message.headers
-                else (value, key)
-                if key
-                else (value,)
-            )
+            record: PlainRecord = (value, key) if key else (value,)
+        else:
+            if delays is None and (message.delay_seconds is not None or message.deliver_at is not None):
+                return None
+            deliver_at = None if delays is None else delays.deliver_ats.get(len(routes))
+            refusal = _judge(message, partition, partitions, deliver_at, rooms)
+            if refusal is not None:
+                refused[len(routes)] = refusal
+                routes.append(_NOWHERE)
+                # Its turn is the next one's.
+                cursor -= message.partition is None and not key
+                continue
+            to = partition << _LANE_BITS | (message.priority + 1 if deliver_at is None else DELAYED_LANE)
+            record = _record_of(message, deliver_at)
         routes.append(to)
         records = lists.get(to)
         if records is None:
             lists[to] = [record]
         else:
             records.append(record)
+    deliver_ats = {} if delays is None else delays.deliver_ats
     parts, size_bytes = _to_parts(lists, routes, messages, deliver_ats)
     # Moved at last: a publish that is routed once more starts where it started before.
     cursors.move(topic.id, cursor)
@@ -171,6 +150,43 @@ def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | Non
         refused=refused,
         deliver_ats=deliver_ats,
     )
+
+
+def _is_plain(message: NewMessage, value: str, key: str | None) -> bool:
+    return (
+        message.partition is None
+        and message.headers is None
+        and message.delay_seconds is None
+        and message.deliver_at is None
+        and len(value) <= _VALUE_CHARS_SAFE
+        and (key is None or len(key) <= _KEY_CHARS_SAFE)
+    )
+
+
+def _judge(
+    message: NewMessage,
+    partition: int,
+    partitions: int,
+    deliver_at: datetime | None,
+    rooms: dict[int, int],
+) -> RefusedMessage | None:
+    """Say why a message is not published, if so; one that is hidden takes room in its partition."""
+    if not 0 <= partition < partitions:
+        return RefusedMessage(f"invalid partition {partition} (topic has {partitions} partitions)")
+    refusal = _judge_sizes(message)
+    if refusal is None and deliver_at is not None:
+        room = rooms.get(partition, 0)
+        if room <= 0:
+            return RefusedMessage(f"too many delayed messages are pending in partition {partition}")
+        rooms[partition] = room - 1
+    return refusal
+
+
+def _record_of(message: NewMessage, deliver_at: datetime | None) -> PlainRecord:
+    key, headers = message.key or None, message.headers or None
+    if deliver_at is not None:
+        return message.value, key, headers, int(message.priority), (deliver_at - EPOCH) // MICROSECOND
+    return (message.value, key) if headers is None else (message.value, key, headers)
 
 
 def _to_parts(
@@ -201,10 +217,13 @@ def _to_parts(
 
 def _encode(records: list[PlainRecord], first: int) -> list[tuple[int, list[PlainRecord], bytes]]:
     # Large requests become chunks of a size at which a reader that wants one message need not decode thousands.
-    if len(records) <= limits.BATCH_RECORDS:
-        data = encode_chunk(records)
-        if len(data) <= limits.BATCH_RECORD_BYTES or len(records) == 1:
-            return [(first, records, data)]
+    most = limits.BATCH_RECORDS
+    if len(records) > most:
+        slices = range(0, len(records), most)
+        return [chunk for at in slices for chunk in _encode(records[at : at + most], first + at)]
+    data = encode_chunk(records)
+    if len(data) <= limits.BATCH_RECORD_BYTES or len(records) == 1:
+        return [(first, records, data)]
     middle = len(records) // 2
     return [*_encode(records[:middle], first), *_encode(records[middle:], first + middle)]
 

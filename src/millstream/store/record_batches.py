@@ -138,9 +138,12 @@ class _Row:
         self.data_bytes = 0
         self.hidden: list[Hidden] = []
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.ranks) >= limits.BATCH_RECORDS or self.data_bytes >= limits.BATCH_RECORD_BYTES
+    def takes(self, chunk: Chunk) -> bool:
+        # One large message has a row of its own: whoever reads its neighbours does not read it too.
+        return (
+            len(self.ranks) + len(chunk.ranks) <= limits.BATCH_RECORDS
+            and self.data_bytes + len(chunk.data) <= 2 * limits.BATCH_RECORD_BYTES
+        )
 
 
 class _Batch:
@@ -179,7 +182,7 @@ class _Batch:
     ) -> None:
         key = (place, chunk.lane)
         row = open_rows.get(key)
-        if row is None or row.is_full:
+        if row is None or not row.takes(chunk):
             row = open_rows[key] = _Row(entry, place, chunk.lane)
             self._rows.append(row)
         if shift:
@@ -281,6 +284,7 @@ class ReadBatch(Struct, frozen=True, gc=False):
     published_at: datetime
     transaction_state: int | None
     codec: int
+    size_bytes: int
     offsets: bytes | None
     records: bytes | None
 
@@ -324,4 +328,4 @@ async def read_stretch(
 
 def _to_batch(row: Row) -> ReadBatch:
     # By place: a page may be made of a thousand of them.
-    return ReadBatch(row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11])
+    return ReadBatch(row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12])

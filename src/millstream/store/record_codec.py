@@ -36,9 +36,10 @@ _COMPRESSOR = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
 _DECOMPRESSOR = zstandard.ZstdDecompressor()
 
 
-def encode_records(records: Sequence[StoredRecord | None]) -> tuple[int, bytes]:
-    """Return the codec and the bytes of `records`; None stands for one that compaction took."""
-    return _compress(_ENCODER.encode(records))
+def encode_records(records: Sequence[StoredRecord | None]) -> tuple[int, bytes, int]:
+    """Return codec, bytes, and how many bytes a reader holds of `records`; None stands for one that compaction took."""
+    plain = _ENCODER.encode(records)
+    return *_compress(plain), len(plain)
 
 
 def encode_chunk(records: Sequence[PlainRecord]) -> bytes:

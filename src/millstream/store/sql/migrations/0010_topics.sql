@@ -361,7 +361,65 @@ begin
 end
 $$;
 
+-- Where the log of a partition begins once messages are gone that were published, or delivered after their delay, before
+-- `moment`. Appends are kept or dropped whole, so that no batch lies on both sides of the beginning.
+create function millstream.log_start_since(of_tenant int, of_topic int, of_partition int, moment timestamptz)
+returns bigint
+language plpgsql
+stable
+parallel safe
+set search_path = ''
+as $$
+declare
+    lowest bigint;
+    start bigint;
+    before bigint;
+    first bigint;
+begin
+    select p.log_start into lowest
+    from millstream.partitions as p
+    where p.tenant_id = of_tenant and p.topic_id = of_topic and p.partition = of_partition;
+    start := millstream.first_offset_since(of_tenant, of_topic, of_partition, moment);
+    select r.base_offset into first
+    from millstream.record_batches as r
+    where
+        r.tenant_id = of_tenant
+        and r.topic_id = of_topic
+        and r.partition = of_partition
+        and r.lane = 6
+        and r.base_offset >= lowest
+        and r.base_offset < start
+        and r.last_deliver_at >= moment
+    order by r.base_offset
+    limit 1;
+    start := least(start, first);
+    loop
+        before := start;
+        for of_lane in 1..6 loop
+            select r.base_offset into first
+            from (
+                select b.base_offset, b.last_offset
+                from millstream.record_batches as b
+                where
+                    b.tenant_id = of_tenant
+                    and b.topic_id = of_topic
+                    and b.partition = of_partition
+                    and b.lane = of_lane
+                    and b.base_offset < start
+                order by b.base_offset desc
+                limit 1
+            ) as r
+            where r.last_offset >= start;
+            start := least(start, first);
+        end loop;
+        exit when start = before;
+    end loop;
+    return greatest(start, lowest);
+end
+$$;
+
 grant execute on function
 millstream.offset_at(bigint, bytea, int), millstream.with_leases_ended(bytea, int),
-millstream.added(bigint[], bigint[]), millstream.first_offset_since(int, int, int, timestamptz)
+millstream.added(bigint[], bigint[]), millstream.first_offset_since(int, int, int, timestamptz),
+millstream.log_start_since(int, int, int, timestamptz)
 to millstream_engine, millstream_tenant;

@@ -171,11 +171,12 @@ with reach as materialized (
 )
 select
     h.at, h.begins, h.ends, r.lane, r.base_offset, r.last_offset, r.record_count, r.published_at, r.transaction_state, r.codec,
-    r.offsets, r.records
+    r.size_bytes, r.offsets, r.records
 from reach as h
 left join lateral (
     select
-        m.lane, m.base_offset, m.last_offset, m.record_count, m.published_at, m.transaction_state, m.codec, m.offsets,
+        m.lane, m.base_offset, m.last_offset, m.record_count, m.published_at, m.transaction_state, m.codec, m.size_bytes,
+        m.offsets,
         case
             when sum(m.size_bytes) over (order by m.base_offset) - m.size_bytes < :bytes_max::bigint then m.records
         end as records
