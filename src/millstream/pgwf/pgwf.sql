@@ -441,15 +441,6 @@ as $$
     )
 $$;
 
-create or replace function pgwf._trace(
-    p_job_id text, p_event_type text, p_worker_id text, p_input jsonb, p_output jsonb
-) returns void
-language sql
-as $$
-    insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
-    values (p_job_id, p_event_type, p_worker_id, p_input, p_output)
-$$;
-
 create or replace function pgwf._require_worker(p_worker_id text) returns void
 language plpgsql
 as $$
@@ -487,6 +478,7 @@ $$;
 -- transaction ends, so that whoever completes it sees the job that is about to wait for it.
 create or replace function pgwf.normalize_wait_for(p_wait_for text[]) returns text[]
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
@@ -528,8 +520,10 @@ $$;
 -- Moves jobs that the caller has locked to the archive and returns what is there now. An id may be in both tables when
 -- it comes from an installation that let it be used twice; it must not block the way for ever.
 create or replace function pgwf._archive(p_job_ids text[], p_completed boolean) returns setof pgwf.jobs_archive
-language sql
+language plpgsql
 as $$
+begin
+    return query
     with gone as (
         delete from pgwf.jobs as j
         where j.job_id = any(p_job_ids)
@@ -547,15 +541,14 @@ as $$
     from gone as g
     order by g.created_at, g.job_id
     on conflict (job_id) do update set archived_at = jobs_archive.archived_at
-    returning *
+    returning *;
+end
 $$;
 
 -- Takes archived jobs out of every wait_for and announces what nothing blocks any more. Waits for the rows in the order
 -- of their ids, like everybody who waits for more than one.
 create or replace function pgwf._release_dependents(p_job_ids text[], p_now timestamptz, p_notify boolean) returns void
 language plpgsql
-set enable_seqscan = off
-set jit = off
 as $$
 declare
     v_released record;
@@ -633,7 +626,8 @@ begin
 
     select s.trace_enabled, s.notify_enabled into v_trace, v_notify from pgwf.settings as s where s.only_row;
     if v_trace then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'job_submitted', p_worker_id,
             jsonb_build_object(
                 'job_id', p_job_id, 'worker_id', p_worker_id, 'next_need', p_next_need, 'wait_for', v_wait_for,
@@ -830,8 +824,12 @@ returns table (
     lease_expires_at timestamptz
 )
 language plpgsql
--- The plans are made when the tables may be empty and are kept for the session.
+-- One plan for the session, whatever was in the tables when it was made: planning costs more than all the rest, and
+-- the only good plan walks the indexes in their order.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 as $$
 #variable_conflict use_column
@@ -1032,7 +1030,8 @@ begin
     v_expires_at := v_now + make_interval(secs => p_additional_seconds);
     update pgwf.jobs set lease_expires_at = v_expires_at where job_id = p_job_id;
     if pgwf.is_trace_enabled() then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'lease_extended', p_worker_id,
             jsonb_build_object(
                 'job_id', p_job_id, 'lease_id', p_lease_id, 'additional_seconds', p_additional_seconds
@@ -1115,7 +1114,8 @@ begin
         consecutive_expirations = 0
     where j.job_id = p_job_id;
     if v_trace then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'reschedule_job', p_worker_id,
             jsonb_build_object(
                 'job_id', p_job_id, 'worker_id', p_worker_id,
@@ -1166,12 +1166,16 @@ create or replace function pgwf.reschedule_job(
     p_payload jsonb default null
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule(
         p_job_id, true, p_lease_id, p_worker_id, p_next_need, p_wait_for, p_available_at, p_payload, null
-    ) as r
+    ) as r;
+end
 $$;
 comment on function pgwf.reschedule_job(text, text, text, text, text[], timestamptz, jsonb) is
     'Gives a leased job back, for another capability, later, or until other jobs are done.';
@@ -1185,12 +1189,16 @@ create or replace function pgwf.reschedule_unheld_job(
     p_payload jsonb default null
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule(
         p_job_id, false, null, p_worker_id, p_next_need, p_wait_for, p_available_at, p_payload, null
-    ) as r
+    ) as r;
+end
 $$;
 comment on function pgwf.reschedule_unheld_job(text, text, text, text[], timestamptz, jsonb) is
     'Changes what a job needs that nobody has leased.';
@@ -1199,6 +1207,10 @@ comment on function pgwf.reschedule_unheld_job(text, text, text, text[], timesta
 
 create or replace function pgwf._complete(p_job_id text, p_held boolean, p_lease_id text, p_worker_id text) returns boolean
 language plpgsql
+-- For the helpers too, which keep plans of their own.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_now timestamptz;
@@ -1224,7 +1236,8 @@ begin
     select a.* into v_archived from pgwf._archive(array[p_job_id], true) as a;
     perform pgwf._release_dependents(array[p_job_id], v_now, v_notify);
     if v_trace then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'job_finished', p_worker_id,
             jsonb_build_object('job_id', p_job_id, 'worker_id', p_worker_id) || case
                 when p_held then jsonb_build_object('lease_id', p_lease_id)
@@ -1277,7 +1290,8 @@ begin
         returning j.* into v_job;
     end if;
     if pgwf.is_trace_enabled() then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'job_cancel_requested', p_worker_id,
             jsonb_build_object(
                 'job_id', p_job_id, 'worker_id', p_worker_id, 'reason', p_reason,
@@ -1294,6 +1308,7 @@ comment on function pgwf.cancel_job(text, text, text) is
 
 create or replace function pgwf.archive_cancelled_jobs(p_worker_id text, p_limit integer default 100) returns integer
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
@@ -1376,7 +1391,8 @@ begin
     select count(*) into v_archived from archived;
     perform pgwf._release_dependents(v_candidates, v_now, v_notify);
     if v_trace then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             'pgwf.archive_cancelled_jobs', 'job_cancel_archived_run', p_worker_id,
             jsonb_build_object('worker_id', p_worker_id, 'limit', p_limit, 'archived_jobs', v_archived),
             null
@@ -1409,7 +1425,8 @@ begin
     end if;
     update pgwf.jobs set consecutive_expirations = 0 where job_id = p_job_id;
     if pgwf.is_trace_enabled() then
-        perform pgwf._trace(
+        insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data, output_data)
+        values (
             p_job_id, 'crash_concern_cleared', p_worker_id,
             jsonb_build_object(
                 'job_id', p_job_id, 'worker_id', p_worker_id,
@@ -1450,13 +1467,17 @@ create or replace function pgwf.submit_job(
     legacy_available_at timestamptz
 )
 returns table (job_id text, next_need text, wait_for text[], payload jsonb, available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select s.job_id, s.next_need, s.wait_for, s.payload, s.available_at
     from pgwf.submit_job(
         p_job_id => legacy_job_id, p_worker_id => legacy_worker_id, p_next_need => legacy_next_need,
         p_wait_for => legacy_wait_for, p_singleton_key => legacy_singleton_key, p_available_at => legacy_available_at
-    ) as s
+    ) as s;
+end
 $$;
 
 create or replace function pgwf.submit_job(
@@ -1507,13 +1528,17 @@ create or replace function pgwf.reschedule_job(
     legacy_available_at timestamptz
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule(
         legacy_job_id, true, legacy_lease_id, legacy_worker_id, legacy_next_need, legacy_wait_for,
         legacy_available_at, null, legacy_singleton_key
-    ) as r
+    ) as r;
+end
 $$;
 
 create or replace function pgwf.reschedule_unheld_job(
@@ -1525,13 +1550,17 @@ create or replace function pgwf.reschedule_unheld_job(
     legacy_available_at timestamptz
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule(
         legacy_job_id, false, null, legacy_worker_id, legacy_next_need, legacy_wait_for,
         legacy_available_at, null, legacy_singleton_key
-    ) as r
+    ) as r;
+end
 $$;
 
 create or replace function pgwf._reschedule_untyped(
@@ -1583,13 +1612,17 @@ create or replace function pgwf.reschedule_job(
     untyped_seventh text
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule_untyped(
         untyped_job_id, true, untyped_lease_id, untyped_worker_id, untyped_next_need, untyped_wait_for,
         untyped_sixth, untyped_seventh
-    ) as r
+    ) as r;
+end
 $$;
 
 create or replace function pgwf.reschedule_unheld_job(
@@ -1601,13 +1634,17 @@ create or replace function pgwf.reschedule_unheld_job(
     untyped_sixth text
 )
 returns table (job_id text, next_need text, wait_for text[], available_at timestamptz)
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+    return query
     select r.job_id, r.next_need, r.wait_for, r.available_at
     from pgwf._reschedule_untyped(
         untyped_job_id, false, null, untyped_worker_id, untyped_next_need, untyped_wait_for,
         untyped_fifth, untyped_sixth
-    ) as r
+    ) as r;
+end
 $$;
 
 -- --------------------------------------------------------------------------------------------------------- pg_cron
