@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -99,7 +99,8 @@ class Session:
     def lapse(self, job_id: str) -> None:
         """Let the lease of a job run out."""
         self.rows(
-            "update pgwf.jobs set lease_expires_at = clock_timestamp() - interval '1 ms' where job_id = %s", job_id
+            "update pgwf.jobs set lease_expires_at = clock_timestamp() - interval '1 ms' where job_id = %s",
+            job_id,
         )
 
     def status(self, job_id: str) -> str:
@@ -120,7 +121,9 @@ class Session:
 
     def events(self, job_id: str) -> list[str]:
         """Return the trace events of a job in order."""
-        return self.values("select event_type from pgwf.jobs_trace where job_id = %s order by trace_id", job_id)
+        return self.values(
+            "select event_type from pgwf.jobs_trace where job_id = %s order by trace_id", job_id
+        )
 
 
 class Flow(Session):
@@ -130,7 +133,9 @@ class Flow(Session):
         Installer(dsn, schema=schema).apply()
         super().__init__(dsn, schema)
         self.dsn = dsn
-        self._others: list[Session] = []
+        # Another one than the test's own, which may be in a transaction: that would see one state for all time.
+        self._observer = Session(dsn, schema)
+        self._others: list[Session] = [self._observer]
         self._threads = ThreadPoolExecutor(8)
 
     def other(self) -> Session:
@@ -146,7 +151,7 @@ class Flow(Session):
     def is_blocked(self, session: Session) -> bool:
         """Whether a session waits for another one's lock."""
         waits = "select exists (select from pg_stat_activity where pid = %s and wait_event_type = 'Lock')"
-        return self.value(waits, session.pid)
+        return self._observer.value(waits, session.pid)
 
     def wait_until_blocked(self, *sessions: Session) -> None:
         """Return once every one of `sessions` waits for a lock."""
@@ -157,8 +162,3 @@ class Flow(Session):
         for session in (*self._others, self):
             session.connection.close()
         self._threads.shutdown()
-
-
-def fields(document: dict[str, object], *names: str) -> Sequence[object]:
-    """Return some values of a JSON document."""
-    return [document[name] for name in names]

@@ -20,7 +20,9 @@ def test_three_arguments_submit_a_job_that_can_be_leased(flow: Flow) -> None:
 
 def test_a_payload_travels_from_submission_to_the_archive_but_never_into_the_trace(flow: Flow) -> None:
     flow.rows("select pgwf.submit_job(%s, %s, %s, %s, %s)", "a", "w", "cap", None, '{"secret": 1}')
-    job_id, lease_id, payload = flow.row("select job_id, lease_id, payload from pgwf.get_work('w', array['cap'])")
+    job_id, lease_id, payload = flow.row(
+        "select job_id, lease_id, payload from pgwf.get_work('w', array['cap'])"
+    )
     assert payload == {"secret": 1}
     assert flow.value("select payload from pgwf.jobs") == {"secret": 1}
     flow.complete(job_id, lease_id)
@@ -49,7 +51,10 @@ def test_a_payload_may_have_512_stored_bytes(flow: Flow) -> None:
 
 
 def test_rows_of_other_writers_keep_the_rules_of_payloads(flow: Flow) -> None:
-    for rule, payload in (("jobs_payload_is_object", "[]"), ("jobs_payload_size_limit", '{"a": "%s"}' % ("x" * 520))):
+    for rule, payload in (
+        ("jobs_payload_is_object", "[]"),
+        ("jobs_payload_size_limit", '{"a": "%s"}' % ("x" * 520)),
+    ):
         with pytest.raises(errors.CheckViolation) as refused:
             flow.rows("insert into pgwf.jobs (job_id, next_need, payload) values ('a', 'c', %s)", payload)
         assert refused.value.diag.constraint_name == rule

@@ -127,7 +127,9 @@ def test_a_shortened_lease_ends_when_it_says(flow: Flow) -> None:
     flow.rows("select pgwf.extend_lease(%s, %s, 'w', 60)", job_id, lease_id)
     assert flow.value("select wake_at <= lease_expires_at from pgwf.jobs")
     flow.rows("select pgwf.extend_lease(%s, %s, 'w', 90)", job_id, lease_id)
-    assert flow.value("select wake_at < lease_expires_at from pgwf.jobs"), "an extension moves nothing in indexes"
+    assert flow.value("select wake_at < lease_expires_at from pgwf.jobs"), (
+        "an extension moves nothing in indexes"
+    )
 
 
 def test_an_extended_job_is_rescheduled_for_another_capability(flow: Flow) -> None:
@@ -167,7 +169,10 @@ def test_rescheduling_refuses_bad_payloads(flow: Flow) -> None:
     job_id, lease_id = flow.take()
     with pytest.raises(errors.RaiseException, match="payload must be a JSON object"):
         flow.rows(
-            "select pgwf.reschedule_job(%s, %s, 'w', 'cap', null, null::timestamptz, %s)", job_id, lease_id, "[1]"
+            "select pgwf.reschedule_job(%s, %s, 'w', 'cap', null, null::timestamptz, %s)",
+            job_id,
+            lease_id,
+            "[1]",
         )
     flow.lapse("a")
     big = '{"data": "%s"}' % ("x" * 520)
@@ -242,7 +247,11 @@ def test_a_lapsed_lease_opens_nothing(flow: Flow) -> None:
     flow.submit("a")
     job_id, lease_id = flow.take()
     flow.lapse("a")
-    for call in ("extend_lease(%s, %s, 'w', 10)", "reschedule_job(%s, %s, 'w', 'n')", "complete_job(%s, %s, 'w')"):
+    for call in (
+        "extend_lease(%s, %s, 'w', 10)",
+        "reschedule_job(%s, %s, 'w', 'n')",
+        "complete_job(%s, %s, 'w')",
+    ):
         with pytest.raises(errors.RaiseException):
             flow.rows(f"select pgwf.{call}", job_id, lease_id)
 
