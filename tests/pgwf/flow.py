@@ -144,9 +144,9 @@ class Flow(Session):
         self._others.append(session)
         return session
 
-    def start(self, work: Callable[..., Any], *arguments: object) -> "Future[Any]":
+    def start(self, work: Callable[..., Any], *arguments: object, **named: object) -> "Future[Any]":
         """Run something in a thread."""
-        return self._threads.submit(work, *arguments)
+        return self._threads.submit(work, *arguments, **named)
 
     def is_blocked(self, session: Session) -> bool:
         """Whether a session waits for another one's lock."""

@@ -78,7 +78,7 @@ def test_the_sweep_takes_the_oldest_up_to_its_limit(flow: Flow) -> None:
     assert flow.archived() == ["b", "c"]
     assert flow.value(
         "select input_data from pgwf.jobs_trace where event_type = 'job_cancel_archived_run'"
-    ) == {**{"worker_id": "sweeper", "limit": 2, "archived_jobs": 2}}
+    ) == {"worker_id": "sweeper", "limit": 2, "archived_jobs": 2}
 
 
 def test_a_chain_of_cancelled_jobs_goes_in_one_sweep(flow: Flow) -> None:

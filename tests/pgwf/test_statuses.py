@@ -1,5 +1,3 @@
-import pytest
-
 from tests.pgwf.flow import Flow
 
 
@@ -30,27 +28,27 @@ def test_each_status_shows_what_belongs_to_it(flow: Flow) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("state", "status"),
-    [
-        ("lease_expires_at = '2100-01-01Z', cancel_requested = true, expires_at = '2001-01-01Z'", "ACTIVE"),
-        ("cancel_requested = true, available_at = '2100-01-01Z'", "CANCELLED"),
-        (
-            "available_at = '2100-01-01Z', wait_for = array['x'], consecutive_expirations = 5, expires_at = '2001-01-01Z'",
-            "AWAITING_FUTURE",
-        ),
-        ("wait_for = array['x'], consecutive_expirations = 5, expires_at = '2001-01-01Z'", "PENDING_JOBS"),
-        ("consecutive_expirations = 5, expires_at = '2001-01-01Z'", "CRASH_CONCERN"),
-        ("expires_at = '2001-01-01Z'", "EXPIRED"),
-        ("consecutive_expirations = 4", "READY"),
-    ],
-)
-def test_the_first_status_that_applies_is_the_status(flow: Flow, state: str, status: str) -> None:
-    flow.submit("a")
-    flow.rows(f"update pgwf.jobs set {state}")
-    assert flow.status("a") == status
-    assert flow.value("select status from pgwf.jobs_friendly_status") == status
-    assert bool(flow.lease()) is (status == "READY")
+PRECEDENCE = [
+    ("lease_expires_at = '2100-01-01Z', cancel_requested = true, expires_at = '2001-01-01Z'", "ACTIVE"),
+    ("cancel_requested = true, available_at = '2100-01-01Z'", "CANCELLED"),
+    (
+        "available_at = '2100-01-01Z', wait_for = array['x'], consecutive_expirations = 5, expires_at = '2001-01-01Z'",
+        "AWAITING_FUTURE",
+    ),
+    ("wait_for = array['x'], consecutive_expirations = 5, expires_at = '2001-01-01Z'", "PENDING_JOBS"),
+    ("consecutive_expirations = 5, expires_at = '2001-01-01Z'", "CRASH_CONCERN"),
+    ("expires_at = '2001-01-01Z'", "EXPIRED"),
+    ("consecutive_expirations = 4", "READY"),
+]
+
+
+def test_the_first_status_that_applies_is_the_status(flow: Flow) -> None:
+    for state, status in PRECEDENCE:
+        flow.submit(status)
+        flow.rows(f"update pgwf.jobs set {state} where job_id = %s", status)
+        assert flow.status(status) == status
+        assert flow.value("select status from pgwf.jobs_friendly_status where job_id = %s", status) == status
+    assert [job_id for job_id, _ in flow.lease(limit=10)] == ["READY"]
 
 
 def test_the_columns_are_those_that_others_rely_on(flow: Flow) -> None:

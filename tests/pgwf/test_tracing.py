@@ -7,20 +7,26 @@ EVENTS = {
         "job_id next_need wait_for available_at expires_at",
     ),
     "lease_expiration_counter_incremented": (
-        "worker_id worker_caps previous_lease_id previous_lease_expires_at lease_expiration_count"
-        " consecutive_expirations",
+        (
+            "worker_id worker_caps previous_lease_id previous_lease_expires_at lease_expiration_count"
+            " consecutive_expirations"
+        ),
         None,
     ),
     "job_retrieved": ("worker_id worker_caps lease_seconds limit_jobs", "lease_id lease_expires_at"),
     "lease_extended": ("job_id lease_id additional_seconds", "previous_expires_at new_expires_at"),
     "reschedule_job held": (
-        "job_id worker_id previous_next_need previous_wait_for previous_available_at previous_expires_at"
-        " next_need wait_for available_at expires_at lease_id",
+        (
+            "job_id worker_id previous_next_need previous_wait_for previous_available_at previous_expires_at"
+            " next_need wait_for available_at expires_at lease_id"
+        ),
         "job_id next_need wait_for available_at expires_at",
     ),
     "reschedule_job": (
-        "job_id worker_id previous_next_need previous_wait_for previous_available_at previous_expires_at"
-        " next_need wait_for available_at expires_at rescheduled_without_lease",
+        (
+            "job_id worker_id previous_next_need previous_wait_for previous_available_at previous_expires_at"
+            " next_need wait_for available_at expires_at rescheduled_without_lease"
+        ),
         "job_id next_need wait_for available_at expires_at",
     ),
     "crash_concern_cleared": (

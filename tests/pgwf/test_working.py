@@ -1,3 +1,4 @@
+import itertools
 import uuid
 
 import pytest
@@ -5,29 +6,28 @@ from psycopg import errors
 
 from tests.pgwf.flow import Flow
 
+REFUSED = [
+    ("get_work('w', null, 30, 1)", "worker_caps cannot be empty"),
+    ("get_work('w', array['cap'], 0, 1)", "lease_seconds must be positive"),
+    ("get_work('w', array['cap'], null, 1)", "lease_seconds must be positive"),
+    ("get_work('w', array['cap'], 30, 0)", "limit_jobs must be positive"),
+    ("get_work('w', array['cap'], 30, null)", "limit_jobs must be positive"),
+    ("extend_lease('a', 'l', 'w', 0)", "additional_seconds must be positive"),
+    ("extend_lease('a', 'l', 'w', null)", "additional_seconds must be positive"),
+    ("archive_cancelled_jobs('w', 0)", "limit must be positive"),
+    ("archive_cancelled_jobs('w', null)", "limit must be positive"),
+    ("set_trace(null)", "cannot be NULL"),
+    ("set_notify(null)", "cannot be NULL"),
+    ("set_crash_concern_threshold(0)", "threshold must be positive"),
+    ("set_crash_concern_threshold(null)", "threshold must be positive"),
+]
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        ("get_work('w', null, 30, 1)", "worker_caps cannot be empty"),
-        ("get_work('w', array['cap'], 0, 1)", "lease_seconds must be positive"),
-        ("get_work('w', array['cap'], null, 1)", "lease_seconds must be positive"),
-        ("get_work('w', array['cap'], 30, 0)", "limit_jobs must be positive"),
-        ("get_work('w', array['cap'], 30, null)", "limit_jobs must be positive"),
-        ("extend_lease('a', 'l', 'w', 0)", "additional_seconds must be positive"),
-        ("extend_lease('a', 'l', 'w', null)", "additional_seconds must be positive"),
-        ("archive_cancelled_jobs('w', 0)", "limit must be positive"),
-        ("archive_cancelled_jobs('w', null)", "limit must be positive"),
-        ("set_trace(null)", "cannot be NULL"),
-        ("set_notify(null)", "cannot be NULL"),
-        ("set_crash_concern_threshold(0)", "threshold must be positive"),
-        ("set_crash_concern_threshold(null)", "threshold must be positive"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(flow: Flow, call: str, message: str) -> None:
-    with pytest.raises(errors.RaiseException, match=message) as refused:
-        flow.rows(f"select pgwf.{call}")
-    assert refused.value.diag.constraint_name == "ms_invalid_argument"
+
+def test_arguments_out_of_range_are_refused(flow: Flow) -> None:
+    for call, message in REFUSED:
+        with pytest.raises(errors.RaiseException, match=message) as refused:
+            flow.rows(f"select pgwf.{call}")
+        assert refused.value.diag.constraint_name == "ms_invalid_argument"
 
 
 def test_no_capabilities_get_no_work(flow: Flow) -> None:
@@ -225,22 +225,22 @@ def test_a_need_cannot_be_taken_away(flow: Flow) -> None:
         flow.rows("select pgwf.reschedule_unheld_job('a', 'w', null)")
 
 
-@pytest.mark.parametrize("wrong", ["bogus", None])
-@pytest.mark.parametrize("leased", [True, False])
-def test_only_the_lease_opens_a_leased_job(flow: Flow, wrong: str | None, leased: bool) -> None:
-    flow.submit("a")
-    if leased:
-        flow.take()
-    before = flow.row("select lease_id, lease_expires_at::text, next_need from pgwf.jobs")
+def test_only_the_lease_opens_a_leased_job(flow: Flow) -> None:
+    flow.submit("leased")
+    flow.take()
+    flow.submit("ready")
+    stored = "select lease_id, lease_expires_at::text, next_need from pgwf.jobs order by job_id"
+    before = flow.rows(stored)
     for call, message in (
-        ("extend_lease('a', %s, 'w', 10)", "active lease not found"),
-        ("reschedule_job('a', %s, 'w', 'next')", "is not currently leased"),
-        ("complete_job('a', %s, 'w')", "is not actively leased"),
+        ("extend_lease(%s, %s, 'w', 10)", "active lease not found"),
+        ("reschedule_job(%s, %s, 'w', 'next')", "is not currently leased"),
+        ("complete_job(%s, %s, 'w')", "is not actively leased"),
     ):
-        with pytest.raises(errors.RaiseException, match=message) as refused:
-            flow.rows(f"select pgwf.{call}", wrong)
-        assert refused.value.diag.constraint_name == "ms_lease_mismatch"
-    assert flow.row("select lease_id, lease_expires_at::text, next_need from pgwf.jobs") == before
+        for job_id, wrong in itertools.product(("leased", "ready", "nobody"), ("bogus", None)):
+            with pytest.raises(errors.RaiseException, match=message) as refused:
+                flow.rows(f"select pgwf.{call}", job_id, wrong)
+            assert refused.value.diag.constraint_name == "ms_lease_mismatch"
+    assert flow.rows(stored) == before
 
 
 def test_a_lapsed_lease_opens_nothing(flow: Flow) -> None:
