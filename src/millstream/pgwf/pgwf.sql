@@ -843,6 +843,8 @@ declare
     v_ready text[];
     v_keys text[];
     v_dead text[];
+    v_newly_busy text[];
+    v_busy text[] := '{}';
     v_seen bigint;
     v_set_aside integer := 0;
     v_chosen text[] := '{}';
@@ -872,25 +874,17 @@ begin
             coalesce(array_agg(near.job_id order by near.created_at, near.job_id) filter (where near.ready), '{}'),
             coalesce(array_agg(near.singleton_key order by near.created_at, near.job_id) filter (where near.ready), '{}'),
             coalesce(array_agg(near.job_id) filter (where near.dead), '{}'),
+            array_agg(distinct near.singleton_key) filter (where near.busy),
             count(*)
-        into v_ready, v_keys, v_dead, v_seen
+        into v_ready, v_keys, v_dead, v_newly_busy, v_seen
         from (
             select
                 scanned.job_id,
                 scanned.created_at,
                 scanned.singleton_key,
-                scanned.idle and not scanned.dead and scanned.job_id <> all(v_chosen) and (
-                    scanned.singleton_key is null
-                    or not exists (
-                        select
-                        from pgwf.jobs as holder
-                        where holder.singleton_key = scanned.singleton_key
-                            and holder.singleton_key is not null
-                            and holder.lease_id is not null
-                            and holder.lease_expires_at > v_now
-                    )
-                ) as ready,
-                scanned.idle and scanned.dead as dead
+                scanned.idle and not scanned.dead and not key.busy and scanned.job_id <> all(v_chosen) as ready,
+                scanned.idle and scanned.dead as dead,
+                key.busy
             from (select distinct given.name from unnest(p_worker_caps) as given (name)) as capability
             cross join lateral (
                 (
@@ -901,6 +895,7 @@ begin
                     from pgwf.jobs as j
                     where j.next_need = capability.name
                         and j.wake_at = '-infinity'
+                        and (j.singleton_key is null or j.singleton_key <> all(v_busy))
                     order by j.created_at, j.job_id
                     limit v_window
                 )
@@ -915,11 +910,24 @@ begin
                         and j.wake_at > '-infinity'
                         and j.wake_at < 'infinity'
                         and j.wake_at <= v_now
+                        and (j.singleton_key is null or j.singleton_key <> all(v_busy))
                     order by j.wake_at, j.created_at, j.job_id
                     limit greatest(v_window, 128)
                 )
             ) as scanned
+            cross join lateral (
+                select scanned.singleton_key is not null and exists (
+                    select
+                    from pgwf.jobs as holder
+                    where holder.singleton_key = scanned.singleton_key
+                        and holder.singleton_key is not null
+                        and holder.lease_id is not null
+                        and holder.lease_expires_at > v_now
+                ) as busy
+            ) as key
         ) as near;
+        -- Steps over them the next time, however many jobs they have.
+        v_busy := v_busy || v_newly_busy;
 
         v_chosen := v_chosen || pgwf._lock_ready(
             v_ready, v_keys, p_worker_caps, p_limit_jobs - cardinality(v_chosen), v_now, v_threshold, v_chosen
