@@ -35,7 +35,7 @@ class Session:
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""
-        cursor = self.connection.execute(sql.replace("pgwf", self.schema), parameters or None)
+        cursor = self.connection.execute(sql.replace("pgwf", self.schema).encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
     def row(self, sql: str, *parameters: object) -> tuple[Any, ...]:

@@ -163,10 +163,11 @@ def test_a_submission_shares_the_fate_of_its_transaction(flow: Flow) -> None:
 
 def test_the_parts_of_a_job_are_returned(flow: Flow) -> None:
     flow.submit("p")
-    cursor = flow.connection.execute(
+    call = (
         f"select * from {flow.schema}.submit_job('a', 'w', 'cap', array['p'], '{{\"n\": 1}}'::jsonb, 'key',"
         " '2031-01-01 00:00:00Z'::timestamptz, 'infinity'::timestamptz)"
     )
+    cursor = flow.connection.execute(call.encode())
     assert cursor.description is not None
     assert [column.name for column in cursor.description] == [
         *("job_id", "next_need", "wait_for", "payload", "available_at")

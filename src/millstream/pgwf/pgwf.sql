@@ -847,6 +847,7 @@ declare
     v_busy text[] := '{}';
     v_seen bigint;
     v_set_aside integer := 0;
+    v_defeats integer := 0;
     v_chosen text[] := '{}';
     v_capability text;
 begin
@@ -937,8 +938,14 @@ begin
             v_set_aside := v_set_aside + cardinality(v_dead);
             perform pgwf._set_aside(v_dead, v_now);
         end if;
-        exit when cardinality(v_chosen) >= p_limit_jobs or v_seen < v_window;
-        v_window := v_window * 4;
+        exit when cardinality(v_chosen) >= p_limit_jobs;
+        if v_seen < v_window then
+            -- All there was has been seen. When others were quicker with all of it, there may be more by now.
+            exit when v_chosen <> '{}' or v_ready = '{}' or v_defeats >= 3;
+            v_defeats := v_defeats + 1;
+        else
+            v_window := v_window * 4;
+        end if;
     end loop;
 
     if v_chosen = '{}' then
