@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from millstream.embedded import find_binaries
+from millstream.pgwf.__main__ import main
 from millstream.pgwf.errors import InstallError, InvalidArgument, VerifyError
 from millstream.pgwf.installer import AsyncInstaller, Installer
 from millstream.pgwf.script import render
@@ -112,6 +113,18 @@ async def test_psql_runs_the_file_as_it_is(cluster: Cluster, tmp_path: Path) -> 
     Installer(dsn).verify()
 
 
+def test_the_script_is_printed_for_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pgwf", "flows"])
+    main()
+    assert capsys.readouterr().out == render("flows")
+    monkeypatch.setattr("sys.argv", ["pgwf", "No-name"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "schema name" in capsys.readouterr().err
+
+
 def test_installing_again_keeps_jobs_and_switches(flow: Flow) -> None:
     flow.rows("select pgwf.set_trace(false), pgwf.set_notify(true), pgwf.set_crash_concern_threshold(7)")
     flow.submit("a", payload='{"n": 1}')
@@ -208,6 +221,8 @@ def test_what_is_missing_is_named(flow: Flow) -> None:
     flow.rows("delete from pgwf.settings")
     with pytest.raises(VerifyError, match="row of settings"):
         Installer(flow.dsn, schema=flow.schema).verify()
+    Installer(flow.dsn, schema=flow.schema).apply()
+    Installer(flow.dsn, schema=flow.schema).verify()
 
 
 def test_an_installation_that_fails_leaves_nothing(flow: Flow) -> None:
