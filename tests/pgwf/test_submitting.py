@@ -147,7 +147,8 @@ def test_unknown_dependencies_are_named(flow: Flow) -> None:
 
 def test_a_submission_shares_the_fate_of_its_transaction(flow: Flow) -> None:
     other = flow.other()
-    flow.rows("create table pgwf.orders (id text)")
+    flow.rows("create table if not exists pgwf.orders (id text)")
+    flow.rows("truncate pgwf.orders")
     with flow.connection.transaction(force_rollback=True):
         flow.rows("insert into pgwf.orders values ('1')")
         flow.submit("a")
