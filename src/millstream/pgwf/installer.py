@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from importlib import import_module
 from typing import Protocol, cast
 
 from millstream.pgwf.errors import InstallError, VerifyError
@@ -135,9 +136,8 @@ def _require_settings(found: Iterable[object]) -> None:
 
 def _opener(dsn: str) -> Callable[[], AbstractContextManager[Connection]]:
     def connect() -> AbstractContextManager[Connection]:
-        # Here, so that whoever has another driver does not need this one.
-        import psycopg
-
+        # Whoever has another driver does not need this one.
+        psycopg = import_module("psycopg")
         return cast("AbstractContextManager[Connection]", psycopg.connect(dsn, autocommit=True))
 
     return connect
@@ -146,12 +146,7 @@ def _opener(dsn: str) -> Callable[[], AbstractContextManager[Connection]]:
 def _async_opener(dsn: str) -> Callable[[], AbstractAsyncContextManager[AsyncConnection]]:
     @asynccontextmanager
     async def connect() -> AsyncGenerator[AsyncConnection]:
-        import asyncpg
-
-        connection = cast(
-            "AsyncConnection",
-            await asyncpg.connect(dsn),  # pyright: ignore[reportUnknownMemberType] - it ships no types
-        )
+        connection = cast("AsyncConnection", await import_module("asyncpg").connect(dsn))
         try:
             yield connection
         finally:
