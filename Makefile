@@ -57,7 +57,7 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 sql: $(READY)
-	$(BIN)/sqlfluff lint --config .sqlfluff --ignore-local-config --disable-progress-bar src/millstream/store/sql
+	$(BIN)/sqlfluff lint --config .sqlfluff --ignore-local-config --disable-progress-bar src/millstream/store/sql src/millstream/pgwf
 
 generated: $(READY)
 	$(BIN)/python scripts/generate_sync_client.py --check
@@ -86,7 +86,7 @@ two-processes: $(READY)
 
 # `make test` has run the store suite on the wheel's PostgreSQL, the newest major; this is the oldest that Debian has.
 postgresql-majors: $(READY) debian-postgresql
-	@MILLSTREAM_POSTGRES_BIN_DIR="$$(sh scripts/debian_postgresql.sh)" $(PYTEST) -n $(WORKERS) tests/store tests/engine $(ARGS)
+	@MILLSTREAM_POSTGRES_BIN_DIR="$$(sh scripts/debian_postgresql.sh)" $(PYTEST) -n $(WORKERS) tests/store tests/engine tests/pgwf $(ARGS)
 
 debian-postgresql:
 	@sh scripts/debian_postgresql.sh

@@ -20,6 +20,8 @@ HELD_LEASE_SECONDS = 0.05
 DISPATCH_SECONDS = 0.5
 # The timer knows of every schedule; only one that another process, which ended since, was given is found by looking.
 FIRE_SECONDS = 1.0
+# A notification of an inline call may be lost with its connection.
+INLINE_SECONDS = 1.0
 
 
 def loops_of(engine: Engine) -> list[Loop]:
@@ -67,6 +69,13 @@ def loops_of(engine: Engine) -> list[Loop]:
             step=_counting(engine.following.follow, full=limits.WORKFLOWS_FOLLOWED_MAX),
             leader_only=False,
             hint=engine.context.workflows_changed,
+        ),
+        Loop(
+            name="inline_taker",
+            interval_seconds=INLINE_SECONDS,
+            step=_counting(engine.inline.take, full=limits.INLINE_ROWS_MAX),
+            leader_only=False,
+            hint=engine.inline.hint,
         ),
         Loop(
             name="delay_timer",

@@ -138,6 +138,7 @@ CLAIM_WAITERS_MAX: Final = 10_000
 PROMOTED_ROWS_MAX: Final = 1_000
 REAPED_ROWS_MAX: Final = 500
 PRUNED_ROWS_MAX: Final = 2_000
+INLINE_ROWS_MAX: Final = 1_000
 
 # Steps of a deletion: few enough that the statements of one end long before their timeout
 DELETED_ROWS_MAX: Final = 2_000

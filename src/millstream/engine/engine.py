@@ -27,6 +27,7 @@ from millstream.engine.firing import Firing
 from millstream.engine.groups import Groups
 from millstream.engine.health import Health
 from millstream.engine.ingest import Ingest, WebhookSecrets
+from millstream.engine.inline import InlineIntake
 from millstream.engine.jobs import Jobs
 from millstream.engine.lease_ends import LeaseEnds
 from millstream.engine.log_in_throttle import LogInThrottle
@@ -181,6 +182,7 @@ class Engine:
         self.health = Health(context, rate_limits)
         self.dashboard = Dashboard(context, self.health)
         self.upkeep = Upkeep(context, direct)
+        self.inline = InlineIntake(context, self.publishing, direct)
         self.relay = Relay(context, open_line or postgres_line(direct))
 
     def trace(self, tracer: Tracer) -> None:
@@ -201,6 +203,7 @@ class Engine:
         if self.rate_limits is not None:
             await self.rate_limits.close()
         await self.delivering.close()
+        await self.inline.close()
 
 
 async def open_engine(

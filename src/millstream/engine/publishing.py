@@ -82,9 +82,24 @@ class Publishing:
 
         Raises NotFound when the topic was deleted. The caller calls `announce` after its commit.
         """
+        return await self._append(session, topic, messages)
+
+    async def append_committed(self, session: Session, topic: Topic, messages: Given) -> None:
+        """Append messages whose publisher has committed them: it is too late to refuse any, so that limits of what may
+        be pending do not count. A topic that was deleted takes its messages with it. Otherwise like `append`.
+        """
+        try:
+            await self._append(session, topic, messages, bounded=False)
+        except NotFound:
+            return
+        self._delayed_hint.note()
+
+    async def _append(
+        self, session: Session, topic: Topic, messages: Given, *, bounded: bool = True
+    ) -> list[Outcome]:
         routed = route(topic, messages, self._cursors)
         if routed is None:
-            routed = await self._route_delayed(session, topic, messages)
+            routed = await self._route_delayed(session, topic, messages, bounded=bounded)
         if not routed.append.parts:
             return routed.answers({})
         [starts] = await record_batches.append(
@@ -142,7 +157,9 @@ class Publishing:
 
     # Messages with a delay
 
-    async def _route_delayed(self, session: Session, topic: Topic, messages: Given) -> Routed:
+    async def _route_delayed(
+        self, session: Session, topic: Topic, messages: Given, *, bounded: bool = True
+    ) -> Routed:
         """Route messages of which some may not be visible at once: by the database's time, and while there is room.
 
         Publishes at the same moment may together exceed the limits a little.
@@ -157,7 +174,9 @@ class Publishing:
             delay = 0.0 if isinstance(message, RefusedMessage) else _delay_of(message, pending.at)
             if delay <= 0 or isinstance(message, RefusedMessage):
                 continue
-            if delay > self._settings.delay_seconds_max:
+            if not bounded:
+                deliver_ats[place] = message.deliver_at or pending.at + timedelta(seconds=delay)
+            elif delay > self._settings.delay_seconds_max:
                 longest = self._settings.delay_seconds_max
                 settled[place] = RefusedMessage(
                     f"delay {format_seconds(delay)} exceeds maximum {format_seconds(longest)}"
@@ -166,7 +185,11 @@ class Publishing:
                 settled[place] = RefusedMessage("too many delayed messages are pending in this topic")
             else:
                 deliver_ats[place] = message.deliver_at or pending.at + timedelta(seconds=delay)
-        most = self._settings.delayed_per_partition_max
+        most = (
+            self._settings.delayed_per_partition_max
+            if bounded
+            else limits.PUBLISHED_MESSAGES_MAX + sum(pending.counts.values())
+        )
         rooms = {partition: most - count for partition, count in pending.counts.items()}
         routed = route(topic, settled, self._cursors, Delays(deliver_ats, rooms))
         if routed is None:
