@@ -71,7 +71,11 @@ class Topics:
         if body is not None:
             content = dumps(body)
         return self.http.request(
-            method, f"{self.url}{path}", content=content, headers={**sent, **(headers or {})}, params=params or None
+            method,
+            f"{self.url}{path}",
+            content=content,
+            headers={**sent, **(headers or {})},
+            params=params or None,
         )
 
     def get(self, path: str, **params: str | int) -> httpx2.Response:
