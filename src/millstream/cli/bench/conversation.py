@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar, assert_never
 import msgspec
 
 from millstream.cli.bench.http_request import RequestBuilder
+from millstream.cli.bench.log_plans import ConsumeMessages, PublishMessages
 
 CLAIM_LIMIT = 10
 
@@ -63,7 +64,9 @@ class DrainJobs(msgspec.Struct, frozen=True, tag="drain_jobs"):
     queue: str
 
 
-ConversationPlan = CreateJobs | CreateJobsInBulk | JobLifecycle | DrainJobs
+ConversationPlan = (
+    CreateJobs | CreateJobsInBulk | JobLifecycle | DrainJobs | PublishMessages | ConsumeMessages
+)
 
 
 def start_conversation(plan: ConversationPlan, requests: RequestBuilder) -> Conversation:
@@ -77,6 +80,14 @@ def start_conversation(plan: ConversationPlan, requests: RequestBuilder) -> Conv
             return _Lifecycle(plan.queue, requests, creates=CLAIM_LIMIT)
         case DrainJobs():
             return _Lifecycle(plan.queue, requests, creates=0)
+        case PublishMessages():
+            from millstream.cli.bench.log_conversation import Publishing
+
+            return Publishing(plan, requests)
+        case ConsumeMessages():
+            from millstream.cli.bench.log_conversation import Consuming
+
+            return Consuming(plan, requests)
         case _:
             assert_never(plan)
 
