@@ -72,7 +72,9 @@ class Positions:
         await self._sightings.saw([(tenant_id, member.group_id, request.member_id)])
         self._context.wakeups.wake(tenant_id, group_bell(member.group_id), EVERYONE)
 
-    async def reset(self, principal: Principal, group: str, request: ResetRequest) -> Sequence[PartitionOffset]:
+    async def reset(
+        self, principal: Principal, group: str, request: ResetRequest
+    ) -> Sequence[PartitionOffset]:
         """Let a group, which need not exist, begin anew somewhere; returns where.
 
         Raises BadRequest, or NotFound for an unknown topic or partition. Contract: goqueue-messaging 10.3.
