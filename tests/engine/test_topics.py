@@ -1,6 +1,7 @@
 """Topics: creation, description, deletion, more partitions. Contract: goqueue-messaging 3, 13.1."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 

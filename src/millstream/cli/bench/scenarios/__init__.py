@@ -12,6 +12,7 @@ from millstream.cli.bench.scenarios.jobs import (
     measure_lifecycle,
 )
 from millstream.cli.bench.scenarios.start import measure_start
+from millstream.cli.bench.scenarios.topic_groups import measure_group, measure_single_acks
 from millstream.cli.bench.scenarios.topic_log import (
     measure_consume,
     measure_publish,
@@ -119,6 +120,21 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         measure=measure_consume,
         target=Target(rate_per_second=500_000, yardstick_ratio=25),
         connections=8,
+    ),
+    Scenario(
+        name="topics-group",
+        summary="three members of a group poll 500 messages at a time and acknowledge them together",
+        item="message",
+        measure=measure_group,
+        target=Target(rate_per_second=100_000, yardstick_ratio=5),
+        connections=3,
+    ),
+    Scenario(
+        name="topics-group-single-ack",
+        summary="members of a group acknowledge every message by a request of its own",
+        item="message",
+        measure=measure_single_acks,
+        target=Target(rate_per_second=6_000, yardstick_ratio=0.3),
     ),
     Scenario(
         name="start",
