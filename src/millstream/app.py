@@ -13,8 +13,10 @@ from millstream.api.http.settings import HttpSettings
 from millstream.background.roster import loops_of
 from millstream.background.supervisor import Supervisor
 from millstream.config import Config, Environment, RegistrationMode
+from millstream.domain import limits
 from millstream.domain.clock import Clock
 from millstream.domain.errors import MillstreamError
+from millstream.domain.topic_settings import TopicSettings
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
@@ -37,6 +39,7 @@ from millstream.store.traced_session import traced_sessions
 
 FIRST_ORGANIZATION = ("Default organization", "default")
 FIRST_PLAN = "enterprise"
+_ANSWER_SECONDS = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -240,6 +243,7 @@ class App:
                     attempts=config.webhooks.attempts,
                     local_http=config.server.environment is not Environment.PRODUCTION,
                 ),
+                topics=_topic_settings(config),
             ),
             direct=self._direct,
             open_line=await self._redis_line(),
@@ -321,6 +325,12 @@ def _http_settings(config: Config) -> HttpSettings:
         trusted_proxies=config.server.trusted_proxies,
         topics_without_credentials=config.server.is_local,
     )
+
+
+def _topic_settings(config: Config) -> TopicSettings:
+    # A held poll is answered before its request's own time is up.
+    longest = max(config.server.request_timeout_seconds - _ANSWER_SECONDS, 0.0)
+    return TopicSettings(poll_wait_seconds_max=min(limits.POLL_WAIT_SECONDS_MAX, longest))
 
 
 def _sign_in_settings(config: Config) -> SignInSettings | None:

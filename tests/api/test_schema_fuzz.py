@@ -28,6 +28,8 @@ CHECKS = [
 ]
 WORKER = "fuzz"
 QUEUE = "fuzz"
+TOPIC = "fuzz"
+GROUP = "fuzz"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -57,10 +59,17 @@ def known(tenant: LiveTenant) -> dict[str, list[str]]:
             json={"name": "w", "jobs": [{**step, "key": "a"}, {**step, "key": "b", "depends_on": ["a"]}]},
         ).json()
         worker = client.post("/workers/register", json={"queue_name": QUEUE, "hostname": "h"}).json()["id"]
+    with httpx2.Client(base_url=tenant.url, headers=_headers(tenant)) as client:
+        client.post("/topics", json={"name": TOPIC, "num_partitions": 2})
+        client.post(
+            f"/topics/{TOPIC}/messages", json={"messages": [{"value": "x"}, {"value": "y", "delay": "1h"}]}
+        )
+        client.post(f"/groups/{GROUP}/join", json={"client_id": "w", "topics": [TOPIC]})
     jobs += [job["job_id"] for job in workflow["job_ids"]]
-    workflows = {"workflow_id": [workflow["id"]]}
+    found = {"topic": [TOPIC], "group": [GROUP], "partition": ["0", "1"], "offset": ["0", "1"]}
+    found["workflow_id"] = [workflow["id"]]
     return {
-        **workflows,
+        **found,
         "job_id": jobs,
         "id": jobs,
         "name": [QUEUE],
@@ -70,11 +79,16 @@ def known(tenant: LiveTenant) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/openapi.json"], ids=["jobs", "topics"])
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 def test_every_operation_answers_as_documented(
-    tenant: LiveTenant, known: dict[str, list[str]], mode: GenerationMode, subtests: pytest.Subtests
+    tenant: LiveTenant,
+    known: dict[str, list[str]],
+    mode: GenerationMode,
+    path: str,
+    subtests: pytest.Subtests,
 ) -> None:
-    document = httpx2.get(f"{tenant.url}/api/v1/openapi.json").json()
+    document = httpx2.get(f"{tenant.url}{path}").json()
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=tenant.url)
     operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]

@@ -7,9 +7,9 @@ import pytest
 from millstream.domain import limits
 from millstream.domain.errors import BadRequest, NotFound
 from millstream.domain.message import NewMessage, PublishedMessage, RefusedMessage
-from millstream.domain.partition import partition_of
 from millstream.domain.topic import Priority
 from millstream.engine.engine import Engine
+from millstream.engine.partition import partition_of
 from millstream.engine.wakeups import topic_bell
 from tests.engine.topic_work import CRITICAL, HIGH, LOW, TopicWork, message, values
 

@@ -1,6 +1,7 @@
 """Topics: creation, description, deletion, more partitions. Contract: goqueue-messaging 3, 13.1."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -145,17 +146,20 @@ async def test_groups_are_told_within_the_transaction_of_a_change(topics: TopicW
     topic_id = await topics.create(partitions=2)
     told: list[tuple[int, int, int | None]] = []
 
-    async def changed(session: Session, tenant_id: int, changed_id: int) -> None:
+    async def changed(session: Session, tenant_id: int, changed_id: int) -> list[int]:
         row = await session.one(
             "select partitions from millstream.topics where id = $1 and deleted_at is null", changed_id
         )
         told.append((tenant_id, changed_id, None if row is None else row["partitions"]))
+        return [7]
 
-    topics.engine.topics.on_change(changed)
+    woken: list[tuple[int, Sequence[int]]] = []
+    topics.engine.topics.on_change(changed, lambda tenant_id, groups: woken.append((tenant_id, groups)))
     assert await topics.engine.topics.add_partitions(topics.principal, "t", 5) == (2, 5)
     await topics.engine.topics.delete(topics.principal, "t")
     tenant_id = topics.principal.tenant_id
     assert told == [(tenant_id, topic_id, 5), (tenant_id, topic_id, None)]
+    assert woken == [(tenant_id, [7])] * 2
 
 
 async def test_partitions_are_added_at_the_end(topics: TopicWork, second_engine: Engine) -> None:

@@ -134,6 +134,7 @@ class Reference:
                 if not (one.count == 0 and one.state is State.WAITING and one.visible_at > now):
                     if one.state is State.LEASED and one.receipt is not None:
                         self.receipts[one.receipt] = (one.offset, "committed")
+                    self._supersede_late(one)
                     self._settle(one)
             elif one.state is State.SETTLED:
                 self._renew(one)
@@ -145,11 +146,17 @@ class Reference:
                 continue
             if one.state is State.LEASED and one.receipt is not None:
                 self.receipts[one.receipt] = (one.offset, "superseded")
+            self._supersede_late(one)
             if one.offset < position:
                 self._settle(one)
             else:
                 self._renew(one)
         self.low = position
+
+    def _supersede_late(self, one: ReferenceMessage) -> None:
+        # Who was late cannot be told whether it was delivered again or settled otherwise.
+        if one.late and one.receipt is not None:
+            self.receipts[one.receipt] = (one.offset, "superseded")
 
     def _renew(self, one: ReferenceMessage) -> None:
         one.state, one.visible_at, one.count, one.late, one.receipt = (

@@ -9,9 +9,11 @@ import pytest
 from millstream.domain.message import NewMessage
 from millstream.store import record_batches
 from millstream.store.database import Database, Session
+from millstream.store.installation import direct_session
 from millstream.store.record_batches import Append, Chunk, Part
 from millstream.store.record_codec import encode_chunk
 from millstream.store.topics import create_topic
+from tests.store.conftest import MakeFilled
 from tests.store.planning import STATEMENTS
 
 TENANT = 1
@@ -38,16 +40,38 @@ async def make_topic(session: Session, name: str, batches: int) -> int:
         records = b"\x9a" + b"\xc0" * 10
         await session.run(_FILL, TENANT, topic.id, PARTITIONS, batches, records)
         await session.run(_ADVANCE, TENANT, topic.id, PARTITIONS, batches)
-        await session.run("analyze millstream.record_batches")
+        await session.run("set role millstream_owner")
+        await session.run("vacuum (analyze) millstream.record_batches")
+        await session.run("reset role")
     return topic.id
 
 
+@pytest.fixture(scope="module")
+def topics_dsn(make_filled: MakeFilled) -> Iterator[str]:
+    """A database with an empty topic and one with many batches."""
+
+    async def fill(dsn: str) -> None:
+        async with direct_session(dsn) as session:
+            await make_topic(session, "empty", 0)
+            await make_topic(session, "full", BATCHES)
+
+    with make_filled(fill) as dsn:
+        yield dsn
+
+
 @pytest.fixture
-async def topic_ids(database: Database) -> AsyncIterator[tuple[int, int]]:
-    """An empty topic and one with many batches."""
+async def database(topics_dsn: str) -> AsyncIterator[Database]:
+    opened = await Database.open(topics_dsn, min_size=1, max_size=2)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def topic_ids(database: Database) -> tuple[int, int]:
+    """The empty topic and the one with many batches."""
     async with database.session() as session:
-        await session.run("reset role")
-        yield await make_topic(session, "empty", 0), await make_topic(session, "full", BATCHES)
+        rows = await session.many("select id from millstream.topics order by id")
+    return rows[0]["id"], rows[1]["id"]
 
 
 def buffers_of(node: Mapping[str, Any]) -> int:

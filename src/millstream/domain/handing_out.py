@@ -63,9 +63,9 @@ class Supply:
         return sum(self.fresh) + sum(map(len, self.owed))
 
     @property
-    def is_mixed(self) -> bool:
-        """Whether there are messages of several levels."""
-        return sum(1 for level in LEVELS if self.fresh[level] or self.owed[level]) > 1
+    def levels(self) -> set[int]:
+        """Of which levels there are messages."""
+        return {level for level in LEVELS if self.fresh[level] or self.owed[level]}
 
     def take(self, level: int, count: int) -> int:
         """Take up to `count` messages of a level, owed ones first; returns how many there were."""
@@ -104,6 +104,11 @@ class Supply:
             self.taken_fresh[level] += 1
 
 
+def is_mixed(supplies: Sequence[Supply]) -> bool:
+    """Tell whether there are messages of several levels: only then can some starve, as partitions have their turns."""
+    return len(set[int]().union(*(supply.levels for supply in supplies))) > 1
+
+
 def hand_out(supplies: Sequence[Supply], budget: int, starved_before: datetime) -> None:
     """Take up to `budget` messages of the partitions of one member, the one whose turn it is first."""
     if sum(supply.messages for supply in supplies) <= budget:
@@ -111,8 +116,9 @@ def hand_out(supplies: Sequence[Supply], budget: int, starved_before: datetime) 
             for level in LEVELS:
                 supply.take(level, budget)
         return
-    fair = len(supplies) > 1 or any(supply.is_mixed for supply in supplies)
-    any_starved = fair and any(supply.starved(starved_before) is not None for supply in supplies)
+    any_starved = is_mixed(supplies) and any(
+        supply.starved(starved_before) is not None for supply in supplies
+    )
     for level in LEVELS:
         for supply in supplies:
             if not any_starved:

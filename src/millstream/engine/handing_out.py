@@ -19,7 +19,7 @@ from millstream.domain import limits
 from millstream.domain.consumer_group import needs_rejoin
 from millstream.domain.delivery import DeliveredMessage, after
 from millstream.domain.errors import Conflict, MillstreamError, NotFound
-from millstream.domain.handing_out import LEVELS, Owed, Supply, hand_out
+from millstream.domain.handing_out import LEVELS, Owed, Supply, hand_out, is_mixed
 from millstream.domain.receipt import DeliveryKey, write_receipts
 from millstream.domain.topic import DELAYED_LANE, Priority
 from millstream.domain.topic_settings import TopicSettings
@@ -338,7 +338,7 @@ class HandingOut:
         lanes = [
             (part, level)
             for seat in seats
-            if (len(seat.parts) > 1 or any(part.supply.is_mixed for part in seat.parts))
+            if is_mixed([part.supply for part in seat.parts])
             and sum(part.supply.messages for part in seat.parts) > seat.budget
             for part in seat.parts
             for level in LEVELS
@@ -475,12 +475,12 @@ class HandingOut:
         ]
         if later:
             await redeliveries.owe(session, later)
+        moved = [part.position for seat in seats.values() for part in seat.parts if part.position.changed]
         ids: dict[int, int] = {}
         if handed and deadline is not None:
             counts = [Count(tenant_id, kind, subject, n) for (tenant_id, kind, subject), n in tally.items()]
-            ids = await deliveries.hand_out(session, handed, deadline, counts, now)
-        moved = [part.position for seat in seats.values() for part in seat.parts if part.position.changed]
-        if moved:
+            ids = await deliveries.hand_out(session, handed, moved, deadline, counts, now)
+        elif moved:
             await group_positions.move(session, moved, now)
         return ids
 

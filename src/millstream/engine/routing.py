@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.message import NewMessage, PublishedMessage, RefusedMessage
-from millstream.domain.partition import partition_of
 from millstream.domain.topic import DELAYED_LANE, Topic
+from millstream.engine.partition import partition_of
 from millstream.store.record_batches import Append, Chunk, Hidden, Part, Starts
 from millstream.store.record_codec import PlainRecord, encode_chunk
 

@@ -11,7 +11,7 @@ from millstream.domain.receipt import DeliveryKey
 from millstream.store import arrays
 from millstream.store.counters import Count, columns_of
 from millstream.store.database import Row, Session
-from millstream.store.group_positions import GroupPartition
+from millstream.store.group_positions import GroupPartition, Position, move_columns
 from millstream.store.queries import load
 from millstream.store.record_codec import decode_offsets, encode_offsets
 
@@ -22,7 +22,8 @@ _COUNTS = ("counted_tenant_ids", "kinds", "subjects", "amounts")
 _GIVE_BACK = _QUERIES["give_back_deliveries"].taking("now", "tenant_id", "group_id", "member_ids")
 _HAND_OUT = _QUERIES["hand_out"].taking(
     "now", "deadline", *_KEYS, "lanes", "member_ids", "secrets", "base_offsets", "message_counts", "offsets", "outcomes",
-    "attempts", "first_delivered_ats", "last_errors", *_COUNTS,
+    "attempts", "first_delivered_ats", "last_errors", *_COUNTS, "moved_tenant_ids", "moved_group_ids", "moved_topic_ids",
+    "moved_partitions", "lane_bases", "lane_offsets", "lane_seqs", "replay_untils", "handed_out", "starved_turns",
 )  # fmt: skip
 _LOCK = _QUERIES["lock_deliveries"].taking("now", "batch_id", *_KEYS, "ids")
 _RECORD = _QUERIES["record_outcomes"].taking(
@@ -81,11 +82,15 @@ async def give_back(
 async def hand_out(
     session: Session,
     handed: Sequence[Handed],
+    moved: Sequence[Position],
     deadline: datetime,
     counts: Sequence[Count],
     now: datetime | None,
 ) -> dict[int, int]:
-    """Lease messages until `deadline`; returns the ids of the deliveries by their secrets, which differ."""
+    """Lease messages until `deadline`, and note how far their groups have come with that.
+
+    Returns the ids of the deliveries by their secrets, which differ.
+    """
     rows = await session.many(
         _HAND_OUT,
         now,
@@ -102,6 +107,7 @@ async def hand_out(
         [one.first_delivered_at for one in handed],
         [one.last_error for one in handed],
         *columns_of(counts),
+        *move_columns(moved),
     )
     return {row["secret"]: row["id"] for row in rows}
 

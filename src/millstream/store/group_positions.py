@@ -181,9 +181,12 @@ async def lock(session: Session, keys: Sequence[GroupPartition]) -> list[GroupPa
 
 async def move(session: Session, positions: Sequence[Position], now: datetime | None) -> None:
     """Note how far groups have handed out what."""
-    await session.run(
-        _MOVE,
-        now,
+    await session.run(_MOVE, now, *move_columns(positions))
+
+
+def move_columns(positions: Sequence[Position]) -> tuple[Sequence[object], ...]:
+    """Return `positions` as the columns that statements take which move them."""
+    return (
         *_columns([position.key for position in positions]),
         [arrays.ints(position.bases) for position in positions],
         [arrays.ints(position.offsets) for position in positions],

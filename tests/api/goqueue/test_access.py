@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -149,7 +149,7 @@ class TestAnyServer:
 
 
 @asynccontextmanager
-async def serving(engine: Engine, settings: HttpSettings) -> AsyncIterator[str]:
+async def serving(engine: Engine, settings: HttpSettings) -> AsyncGenerator[str]:
     """The address of a server in this process."""
     app = create_http_app(engine, settings, observe=lambda *_: None, render_metrics=lambda: b"")
     listener = socket.create_server(("127.0.0.1", 0))

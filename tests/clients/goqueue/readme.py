@@ -14,8 +14,7 @@ _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 def example(heading: str) -> str:
     """The code below a heading."""
-    description = metadata("goqueue-client").get_payload()
-    assert isinstance(description, str)
+    description = metadata("goqueue-client")["Description"]
     parts = re.split(r"^#{2,3} (.+)$", description, flags=re.MULTILINE)
     section = parts[parts.index(heading) + 1]
     found = _BLOCK.search(section)

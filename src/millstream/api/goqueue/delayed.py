@@ -1,5 +1,6 @@
 """Messages that wait for their time. Contract: goqueue-messaging 6."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -84,11 +85,9 @@ class DelayedEndpoints:
         skip = max(whole_number(query.text("skip")) or 0, 0)
         # A topic that is unknown, or cannot be, has none that wait.
         topic = request.parameters[0]
-        found = (
-            []
-            if UNDECODABLE in topic
-            else await self._delayed.list(request.principal, topic, limit=limit, skip=skip)
-        )
+        found: Sequence[DelayedMessage] = ()
+        if UNDECODABLE not in topic:
+            found = await self._delayed.list(request.principal, topic, limit=limit, skip=skip)
         entries = [_entry(topic, message) for message in found]
         answer = bodies.DelayedPage(topic=topic, messages=entries, count=len(entries), limit=limit, skip=skip)
         return Response(200, _encode(answer))

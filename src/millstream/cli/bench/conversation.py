@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar, assert_never
 
 import msgspec
 
+from millstream.cli.bench.conversation_plans import CreateJobs, CreateJobsInBulk, DrainJobs, JobLifecycle
 from millstream.cli.bench.http_request import RequestBuilder
 
 CLAIM_LIMIT = 10
@@ -37,37 +38,10 @@ class Conversation(Protocol):
         ...
 
 
-class CreateJobs(msgspec.Struct, frozen=True, tag="create_jobs"):
-    """Single-job creates into `queue`."""
-
-    queue: str
-
-
-class CreateJobsInBulk(msgspec.Struct, frozen=True, tag="create_jobs_in_bulk"):
-    """Bulk creates of `per_request` (1 to 100) jobs; each connection sends `requests` of them, None for no end."""
-
-    queue: str
-    per_request: int = 100
-    requests: int | None = None
-
-
-class JobLifecycle(msgspec.Struct, frozen=True, tag="job_lifecycle"):
-    """Ten creates one by one, one claim of ten, as many completes one by one; an item is a completed job."""
-
-    queue: str
-
-
-class DrainJobs(msgspec.Struct, frozen=True, tag="drain_jobs"):
-    """Claims of ten, each job completed one by one, until a claim comes back empty; an item is a completed job."""
-
-    queue: str
-
-
-ConversationPlan = CreateJobs | CreateJobsInBulk | JobLifecycle | DrainJobs
-
-
-def start_conversation(plan: ConversationPlan, requests: RequestBuilder) -> Conversation:
-    """A fresh conversation for one connection."""
+def start_job_conversation(
+    plan: CreateJobs | CreateJobsInBulk | JobLifecycle | DrainJobs, requests: RequestBuilder
+) -> Conversation:
+    """A fresh conversation about jobs, for one connection."""
     match plan:
         case CreateJobs():
             return _Creating(plan, requests)
@@ -91,7 +65,7 @@ class _Creating:
         return self._request
 
     def answered(self, status: int, body: bytes) -> int:
-        _expect(201, status, body)
+        expect(201, status, body)
         return 1
 
 
@@ -113,8 +87,8 @@ class _CreatingInBulk:
         return self._request
 
     def answered(self, status: int, body: bytes) -> int:
-        _expect(200, status, body)
-        answer = _decode(_BULK_ANSWER, body)
+        expect(200, status, body)
+        answer = decode(_BULK_ANSWER, body)
         if answer.failure_count:
             raise UnexpectedAnswer(
                 f"{answer.failure_count} jobs of a bulk request were refused: {body[:300]!r}"
@@ -155,13 +129,13 @@ class _Lifecycle:
 
     def answered(self, status: int, body: bytes) -> int:
         if self.operation == "complete":
-            _expect(200, status, body)
+            expect(200, status, body)
             return 1
         if self.operation == "create":
-            _expect(201, status, body)
+            expect(201, status, body)
             return 0
-        _expect(200, status, body)
-        jobs = _decode(_CLAIM_ANSWER, body).jobs
+        expect(200, status, body)
+        jobs = decode(_CLAIM_ANSWER, body).jobs
         self._claimed.extend(jobs)
         self._creates_left = self._creates
         # Only a connection that creates nothing can run out: the others have put back what they take.
@@ -199,14 +173,16 @@ def _json(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
-def _expect(expected: int, status: int, body: bytes) -> None:
+def expect(expected: int, status: int, body: bytes) -> None:
+    """Raise UnexpectedAnswer unless an answer has the expected status."""
     if status != expected:
         raise UnexpectedAnswer(
             f"status {status} instead of {expected}: {body[:300].decode('utf-8', 'replace')}"
         )
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    """Read an answer's body. Raises UnexpectedAnswer."""
     try:
         return decoder.decode(body)
     except msgspec.DecodeError as error:

@@ -44,7 +44,8 @@ select h.group_id, h.topic_id, h.partition, h.leased
 from held as h;
 
 -- name: hand_out :many
--- Leases messages to members, each row so many of one lane of a partition; counts them, and how long they had waited.
+-- Leases messages to members, each row so many of one lane of a partition; counts them, and how long they had waited, and moves
+-- the positions past them.
 with made as (
     insert into millstream.deliveries (
         tenant_id, group_id, topic_id, partition, lane, member_id, secret, base_offset, message_count, offsets, outcomes,
@@ -70,6 +71,26 @@ counted as (
     select c.tenant_id, c.kind, c.subject, (coalesce(:now::timestamptz, now()) at time zone 'UTC')::date, c.amount
     from unnest(:counted_tenant_ids::int[], :kinds::smallint[], :subjects::text[], :amounts::bigint[])
     as c (tenant_id, kind, subject, amount)
+),
+moved as (
+    update millstream.group_partitions as p
+    set
+        lane_bases = g.lane_bases::bigint[],
+        lane_offsets = g.lane_offsets::bigint[],
+        lane_seqs = g.lane_seqs::bigint[],
+        replay_until = g.replay_until,
+        unsettled = p.unsettled + g.handed_out,
+        starved_turn = g.starved_turn,
+        updated_at = case when g.handed_out > 0 then coalesce(:now::timestamptz, now()) else p.updated_at end
+    from unnest(
+        :moved_tenant_ids::int[], :moved_group_ids::int[], :moved_topic_ids::int[], :moved_partitions::int[],
+        :lane_bases::text[], :lane_offsets::text[], :lane_seqs::text[], :replay_untils::bigint[], :handed_out::int[],
+        :starved_turns::smallint[]
+    ) as g (
+        tenant_id, group_id, topic_id, partition, lane_bases, lane_offsets, lane_seqs, replay_until, handed_out,
+        starved_turn
+    )
+    where p.tenant_id = g.tenant_id and p.group_id = g.group_id and p.topic_id = g.topic_id and p.partition = g.partition
 )
 select m.id, m.secret from made as m;
 
