@@ -19,8 +19,7 @@ async def cancel(topics: TopicWork, partition: int, offset: int) -> bool:
     try:
         await topics.engine.delayed.cancel(topics.principal, "t", partition, offset)
     except NotFound as error:
-        assert error.message == "delayed message not found or already delivered"
-        return False
+        return error.message != "delayed message not found or already delivered"
     return True
 
 

@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from millstream.domain.clock import SteeredClock
 from millstream.domain.errors import Conflict, OutcomeUnknown
 from millstream.domain.job import Enqueued, JobEventKind, JobState, NewJob
+from millstream.domain.message import NewMessage, PublishedMessage, ReadRequest
 from millstream.domain.plan import plan_of
 from millstream.domain.tenant import Principal
+from millstream.domain.topic import Priority
 from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation
 from millstream.store.database import Database
@@ -183,6 +185,54 @@ async def test_a_renewal_whose_answer_was_lost_says_so(work: Work, far: Work, li
         await far.renew(lease, 77)
     # It may be presented again: renewing twice is renewing once.
     assert await far.renew(lease, 77) == work.in_seconds(77)
+
+
+async def test_a_publish_whose_answer_was_lost_is_answered_with_its_offsets(
+    work: Work, far: Work, line: Line
+) -> None:
+    await far.engine.topics.create(far.principal, "t", 2)
+    publish = far.engine.publishing.publish
+    await publish(far.principal, "t", [NewMessage("before", partition=0)])
+    line.lose_answer_to = MARK.encode()
+    answers = await asyncio.gather(
+        *(
+            publish(
+                far.principal,
+                "t",
+                [
+                    NewMessage(f"{MARK} {number}", partition=number % 2, priority=Priority(number % 5)),
+                    NewMessage(str(number), partition=0, delay_seconds=5),
+                ],
+            )
+            for number in range(20)
+        )
+    )
+    assert line.cuts == 1
+    work.clock.advance(5)
+    for number, (first, second) in enumerate(answers):
+        assert isinstance(first, PublishedMessage)
+        assert isinstance(second, PublishedMessage)
+        for answer, value in ((first, f"{MARK} {number}"), (second, str(number))):
+            page = await work.engine.reading.read(
+                work.principal, "t", answer.partition, ReadRequest(offset=answer.offset, limit=1)
+            )
+            assert page.messages[0].value == value
+    status = await work.engine.topics.describe(work.principal, "t")
+    assert [one.next_offset for one in status.partitions] == [31, 10]
+
+
+async def test_a_publish_that_never_reached_the_database_is_not_run_again(
+    work: Work, far: Work, line: Line
+) -> None:
+    await far.engine.topics.create(far.principal, "t", 1)
+    line.lose_question = MARK.encode()
+    with pytest.raises(OutcomeUnknown):
+        await far.engine.publishing.publish(far.principal, "t", [NewMessage(MARK)])
+    assert line.cuts == 1
+    assert (await work.engine.topics.describe(work.principal, "t")).partitions[0].next_offset == 0
+    [after] = await far.engine.publishing.publish(far.principal, "t", [NewMessage("after")])
+    assert isinstance(after, PublishedMessage)
+    assert after.offset == 0
 
 
 async def test_a_session_ended_while_its_statement_waits_did_nothing(

@@ -2,9 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 
 import asyncpg
 import pytest
@@ -36,15 +36,40 @@ async def connection(connect: Connect) -> asyncpg.Connection:
     return await connect()
 
 
-@pytest.fixture(scope="module")
-def filled_dsn(cluster: Cluster) -> Iterator[str]:
-    """A database in use."""
-    name = f"filled_{secrets.token_hex(4)}"
+MakeFilled = Callable[[Callable[[str], Coroutine[object, object, None]]], AbstractContextManager[str]]
 
-    async def make() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"create database {name} template {TEMPLATE}")
-        connection = await asyncpg.connect(cluster.dsn_of(name))
+
+@pytest.fixture(scope="session")
+def make_filled(cluster: Cluster) -> MakeFilled:
+    """Make a database, filled by a function that is given its DSN, for as long as the context lasts."""
+
+    @contextmanager
+    def make(fill_it: Callable[[str], Coroutine[object, object, None]]) -> Generator[str]:
+        name = f"filled_{secrets.token_hex(4)}"
+
+        async def create() -> None:
+            async with direct_session(cluster.superuser_dsn) as session:
+                await session.run(f"create database {name} template {TEMPLATE}")
+            await fill_it(cluster.dsn_of(name))
+
+        async def drop() -> None:
+            async with direct_session(cluster.superuser_dsn) as session:
+                await session.run(f"drop database {name} with (force)")
+
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(asyncio.run, create()).result()
+            yield cluster.dsn_of(name)
+            executor.submit(asyncio.run, drop()).result()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def filled_dsn(make_filled: MakeFilled) -> Iterator[str]:
+    """A database in use."""
+
+    async def fill_jobs(dsn: str) -> None:
+        connection = await asyncpg.connect(dsn)
         try:
             await fill(connection)
             await connection.execute("set role millstream_owner")
@@ -52,14 +77,8 @@ def filled_dsn(cluster: Cluster) -> Iterator[str]:
         finally:
             await connection.close()
 
-    async def drop() -> None:
-        async with direct_session(cluster.superuser_dsn) as session:
-            await session.run(f"drop database {name} with (force)")
-
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(asyncio.run, make()).result()
-        yield cluster.dsn_of(name)
-        executor.submit(asyncio.run, drop()).result()
+    with make_filled(fill_jobs) as dsn:
+        yield dsn
 
 
 @pytest.fixture

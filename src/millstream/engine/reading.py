@@ -185,13 +185,15 @@ class _PageReader:
 
     def _page(self, limit: int, next_offset: int) -> Page:
         messages = self._messages
-        if len(messages) > limit:
-            # Only of a long stretch after nothing but hidden messages: the rest is for the next page.
+        mixed = len(self._lanes) > 1
+        if mixed:
             messages.sort(key=_offset_of)
+        if len(messages) >= limit:
+            # The scan ends with the last message that fits. A stretch may have gone further, where most is hidden.
             del messages[limit:]
             next_offset = messages[-1].offset + 1
-        if len(self._lanes) > 1:
-            messages.sort(key=_order_of if self._request.by_priority else _offset_of)
+        if self._request.by_priority and (mixed or DELAYED_LANE in self._lanes):
+            messages.sort(key=_priority_of)
         pending = min((offset for offset in self._pending if offset < next_offset), default=None)
         return Page(messages=messages, next_offset=next_offset, pending_delayed_from=pending)
 
@@ -219,5 +221,5 @@ def _offset_of(message: Message) -> int:
     return message.offset
 
 
-def _order_of(message: Message) -> tuple[int, int]:
-    return message.priority, message.offset
+def _priority_of(message: Message) -> int:
+    return message.priority

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from millstream.domain import limits
 from millstream.domain.message import NewMessage, PublishedMessage, RefusedMessage
-from millstream.domain.partition import partition_of
 from millstream.domain.topic import DELAYED_LANE, Topic
+from millstream.engine.partition import partition_of
 from millstream.store.record_batches import Append, Chunk, Hidden, Part, Starts
 from millstream.store.record_codec import PlainRecord, encode_chunk
 
@@ -138,7 +138,7 @@ def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | Non
             lists[to] = [record]
         else:
             records.append(record)
-    deliver_ats = {} if delays is None else delays.deliver_ats
+    deliver_ats: Mapping[int, datetime] = {} if delays is None else delays.deliver_ats
     parts, size_bytes = _to_parts(lists, routes, messages, deliver_ats)
     # Moved at last: a publish that is routed once more starts where it started before.
     cursors.move(topic.id, cursor)
@@ -186,7 +186,9 @@ def _record_of(message: NewMessage, deliver_at: datetime | None) -> PlainRecord:
     key, headers = message.key or None, message.headers or None
     if deliver_at is not None:
         return message.value, key, headers, int(message.priority), (deliver_at - EPOCH) // MICROSECOND
-    return (message.value, key) if headers is None else (message.value, key, headers)
+    if headers is not None:
+        return message.value, key, headers
+    return message.value, key
 
 
 def _to_parts(

@@ -82,10 +82,10 @@ class Topics:
         """Return a topic and how far its partitions reach. Raises NotFound. Contract: goqueue-messaging 3.3."""
         async with self._context.database.tenant(principal.tenant_id) as session:
             topic = await topics.find_topic(session, principal.tenant_id, name)
-            partitions = (
-                [] if topic is None else await topics.list_partitions(session, principal.tenant_id, topic.id)
-            )
-        if topic is None or not partitions:
+            if topic is None:
+                raise NotFound(TOPIC_NOT_FOUND)
+            partitions = await topics.list_partitions(session, principal.tenant_id, topic.id)
+        if not partitions:
             raise NotFound(TOPIC_NOT_FOUND)
         return TopicStatus(topic=topic, partitions=partitions)
 

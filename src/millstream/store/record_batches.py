@@ -13,13 +13,14 @@ from millstream.store.queries import load
 from millstream.store.record_codec import encode_offsets, join_chunks
 
 _QUERIES = load("record_batches")
-_APPEND = _QUERIES["append_record_batches"].taking(
+APPEND_PARAMETERS = (
     "batch_id", "now", "tenant_ids", "topic_ids", "partitions", "counts", "size_bytes", "criticals", "highs", "normals",
     "lows", "backgrounds", "delayeds", "delayed_counts", "row_places", "row_tenant_ids", "row_topic_ids",
     "row_partitions", "row_lanes", "first_places", "last_places", "lane_places", "record_counts", "last_deliver_ats",
     "priority_counts", "codecs", "row_size_bytes", "offsets", "records", "delayed_places", "delayed_tenant_ids",
     "delayed_topic_ids", "delayed_partitions", "delayed_ranks", "delayed_priorities", "deliver_ats",
 )  # fmt: skip
+_APPEND = _QUERIES["append_record_batches"].taking(*APPEND_PARAMETERS)
 _FIND_APPENDED = _QUERIES["find_appended"].taking(
     "batch_id", "limit", "places", "tenant_ids", "topic_ids", "partitions", "lanes"
 )

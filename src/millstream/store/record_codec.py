@@ -26,7 +26,10 @@ class StoredRecord(Struct, frozen=True, array_like=True, omit_defaults=True, gc=
 
 
 PlainRecord = (
-    tuple[str, str | None, Mapping[str, str] | None, int | None, int | None] | tuple[str | None, ...]
+    tuple[str]
+    | tuple[str, str | None]
+    | tuple[str, str | None, Mapping[str, str]]
+    | tuple[str, str | None, Mapping[str, str] | None, int, int]
 )
 """The fields of a `StoredRecord`, from the first to the last that it needs: made in a third of the time."""
 

@@ -13,6 +13,11 @@ from millstream.cli.bench.scenarios.jobs import (
 )
 from millstream.cli.bench.scenarios.start import measure_start
 from millstream.cli.bench.scenarios.topic_groups import measure_group, measure_single_acks
+from millstream.cli.bench.scenarios.topic_log import (
+    measure_consume,
+    measure_publish,
+    measure_publish_single,
+)
 from millstream.cli.bench.scenarios.worker import measure_latency, measure_worker
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -90,6 +95,30 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         measure=measure_flood,
         target=Target(p99_ms=100),
         # An honest user beside the flood, not a second flood.
+        connections=8,
+    ),
+    Scenario(
+        name="topics-publish",
+        summary="publishes of 1,000 keyed messages of 70 bytes a request, 6 partitions",
+        item="message",
+        measure=measure_publish,
+        target=Target(rate_per_second=300_000, yardstick_ratio=15),
+        # A request is worth a thousand single ones.
+        connections=8,
+    ),
+    Scenario(
+        name="topics-publish-single",
+        summary="publishes of one keyed message a request, 6 partitions",
+        item="message",
+        measure=measure_publish_single,
+        target=Target(rate_per_second=12_000, yardstick_ratio=0.6),
+    ),
+    Scenario(
+        name="topics-consume",
+        summary="reads of partitions without a group, 1,000 messages a page",
+        item="message",
+        measure=measure_consume,
+        target=Target(rate_per_second=500_000, yardstick_ratio=25),
         connections=8,
     ),
     Scenario(

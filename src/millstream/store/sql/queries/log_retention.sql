@@ -54,12 +54,12 @@ held as materialized (
     where g.log_start > p.log_start
     order by p.tenant_id, p.topic_id, p.partition
     for update of p
-)
-update millstream.partitions as p
-set
-    log_start = h.log_start,
-    lane_starts = (
-        select array_agg(coalesce(r.lane_first, h.lane_nexts[l.lane]) order by l.lane)
+),
+measured as materialized (
+    select h.tenant_id, h.topic_id, h.partition, h.log_start, s.lane_starts, c.delayed_counts
+    from held as h
+    cross join lateral (
+        select array_agg(coalesce(r.lane_first, h.lane_nexts[l.lane]) order by l.lane) as lane_starts
         from generate_series(1, 6) as l (lane)
         left join lateral (
             select b.lane_first
@@ -73,41 +73,40 @@ set
             order by b.base_offset
             limit 1
         ) as r on true
-    ),
-    -- Cancelled ones were taken off when they were cancelled.
-    delayed_counts = (
-        select
-            array_agg(
-                h.delayed_counts[k.place]
-                - (
-                    select coalesce(sum(b.priority_counts[k.place]), 0)
-                    from millstream.record_batches as b
-                    where
-                        b.tenant_id = h.tenant_id
-                        and b.topic_id = h.topic_id
-                        and b.partition = h.partition
-                        and b.lane = 6
-                        and b.base_offset >= h.log_start_before
-                        and b.base_offset < h.log_start
-                )
-                + (
-                    select count(*)
-                    from millstream.delayed_messages as d
-                    where
-                        d.tenant_id = h.tenant_id
-                        and d.topic_id = h.topic_id
-                        and d.partition = h.partition
-                        and d."offset" >= h.log_start_before
-                        and d."offset" < h.log_start
-                        and d.priority = k.place - 1
-                        and d.cancelled_at is not null
-                )
-                order by k.place
-            )
+    ) as s
+    cross join lateral (
+        -- Cancelled ones were taken off when they were cancelled.
+        select array_agg(h.delayed_counts[k.place] - g.messages + d.messages order by k.place) as delayed_counts
         from generate_series(1, 5) as k (place)
-    )
-from held as h
-where p.tenant_id = h.tenant_id and p.topic_id = h.topic_id and p.partition = h.partition
+        cross join lateral (
+            select coalesce(sum(b.priority_counts[k.place]), 0) as messages
+            from millstream.record_batches as b
+            where
+                b.tenant_id = h.tenant_id
+                and b.topic_id = h.topic_id
+                and b.partition = h.partition
+                and b.lane = 6
+                and b.base_offset >= h.log_start_before
+                and b.base_offset < h.log_start
+        ) as g
+        cross join lateral (
+            select count(*) as messages
+            from millstream.delayed_messages as m
+            where
+                m.tenant_id = h.tenant_id
+                and m.topic_id = h.topic_id
+                and m.partition = h.partition
+                and m."offset" >= h.log_start_before
+                and m."offset" < h.log_start
+                and m.priority = k.place - 1
+                and m.cancelled_at is not null
+        ) as d
+    ) as c
+)
+update millstream.partitions as p
+set log_start = m.log_start, lane_starts = m.lane_starts, delayed_counts = m.delayed_counts
+from measured as m
+where p.tenant_id = m.tenant_id and p.topic_id = m.topic_id and p.partition = m.partition
 returning p.topic_id;
 
 -- name: prune_redeliveries :one

@@ -1,4 +1,4 @@
-"""Which partition of its topic a message goes to."""
+"""Which partition of its topic a message goes to. Not in `domain`, which the SDK has without the server's libraries."""
 
 import mmh3
 

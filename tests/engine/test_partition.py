@@ -1,6 +1,6 @@
 import pytest
 
-from millstream.domain.partition import partition_of
+from millstream.engine.partition import partition_of
 
 # Contract: goqueue-messaging 4.5.
 VECTORS = {
