@@ -14,9 +14,9 @@ from millstream.domain import limits
 from millstream.domain.delivery import Delivery
 from millstream.domain.errors import Unavailable
 from millstream.domain.message import NewMessage, RefusedMessage
-from millstream.domain.partition import partition_of
 from millstream.domain.topic import Priority
 from millstream.domain.topic_settings import TopicSettings
+from millstream.engine.partition import partition_of
 from millstream.engine.publishing import Publishing
 from millstream.engine.topics import Topics
 from millstream.store import message_counters, message_fetches
