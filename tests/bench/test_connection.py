@@ -4,8 +4,13 @@ from collections.abc import AsyncGenerator
 from time import perf_counter
 
 from millstream.cli.bench.connection import Connection, Recorder
-from millstream.cli.bench.conversation_plans import CreateJobs, CreateJobsInBulk, DrainJobs, JobLifecycle
-from millstream.cli.bench.conversations import start_conversation
+from millstream.cli.bench.conversation import (
+    CreateJobs,
+    CreateJobsInBulk,
+    DrainJobs,
+    JobLifecycle,
+    start_conversation,
+)
 from millstream.cli.bench.http_request import Endpoint, RequestBuilder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from millstream.cli.bench.conversation_plans import CreateJobs, CreateJobsInBulk
+from millstream.cli.bench.conversation import CreateJobs, CreateJobsInBulk
 from millstream.cli.bench.load import GeneratorFailed, start_generators
 from millstream.cli.bench.plan import HttpLoad
 from millstream.cli.bench.postgres import Postgres, PostgresToolFailed

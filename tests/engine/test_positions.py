@@ -1,6 +1,7 @@
 """Positions: committed offsets, explicit commits, resets. Contract: goqueue-messaging 10, 14.5, 14.10."""
 
-import msgspec
+from datetime import datetime
+
 import pytest
 
 from millstream.domain.clock import SteeredClock
@@ -40,9 +41,23 @@ async def commit(
 
 
 async def reset(
-    consuming: Consuming, strategy: ResetStrategy, group: str = GROUP, **given: object
+    consuming: Consuming,
+    strategy: ResetStrategy,
+    group: str = GROUP,
+    *,
+    partition: int = 0,
+    offset: int | None = None,
+    timestamp: datetime | None = None,
+    dry_run: bool = False,
 ) -> list[int]:
-    request = msgspec.convert({"topic": TOPIC, "strategy": strategy, **given}, ResetRequest)
+    request = ResetRequest(
+        topic=TOPIC,
+        strategy=strategy,
+        partition=partition,
+        offset=offset,
+        timestamp=timestamp,
+        dry_run=dry_run,
+    )
     positions = await consuming.engine.positions.reset(consuming.principal, group, request)
     return [one.offset for one in positions]
 
@@ -196,10 +211,12 @@ async def test_resets_go_where_their_strategies_say(
     moment = clock.now()
     await consuming.publish("c", partition=0)
     await consuming.publish("d", partition=1)
-    everywhere = {"partition": ALL_PARTITIONS}
-    assert await reset(consuming, ResetStrategy.EARLIEST, **everywhere) == [0, 0]
-    assert await reset(consuming, ResetStrategy.LATEST, **everywhere) == [3, 1]
-    assert await reset(consuming, ResetStrategy.TIMESTAMP, timestamp=moment, **everywhere) == [2, 0]
+    assert await reset(consuming, ResetStrategy.EARLIEST, partition=ALL_PARTITIONS) == [0, 0]
+    assert await reset(consuming, ResetStrategy.LATEST, partition=ALL_PARTITIONS) == [3, 1]
+    assert await reset(consuming, ResetStrategy.TIMESTAMP, timestamp=moment, partition=ALL_PARTITIONS) == [
+        2,
+        0,
+    ]
     assert await listed(consuming) == {TOPIC: {0: 2, 1: 0}}
     # Without a partition it is the first one's.
     assert await reset(consuming, ResetStrategy.OFFSET, offset=1) == [1]

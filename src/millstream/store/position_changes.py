@@ -11,8 +11,8 @@ from millstream.store.queries import load
 
 _QUERIES = load("position_changes")
 
-_LIST = _QUERIES["list_group_positions"].taking("tenant_id", "group", "topic")
-_FIND_MEMBER = _QUERIES["find_committing_member"].taking("tenant_id", "group", "member_id")
+_LIST = _QUERIES["list_group_positions"].taking("tenant_id", "group_name", "topic")
+_FIND_MEMBER = _QUERIES["find_committing_member"].taking("tenant_id", "group_name", "member_id")
 _LOCK_OWNED = _QUERIES["lock_owned_partitions"].taking(
     "tenant_id", "group_id", "member_id", "topics", "partitions"
 )
@@ -22,7 +22,7 @@ _COMMIT = _QUERIES["commit_positions"].taking(
 _FIND_RESET = _QUERIES["find_reset_positions"].taking(
     "tenant_id", "topic", "partition", "offset", "timestamp", "to_end"
 )
-_FIND_OR_CREATE = _QUERIES["find_or_create_group"].taking("now", "tenant_id", "group")
+_FIND_OR_CREATE = _QUERIES["find_or_create_group"].taking("now", "tenant_id", "group_name")
 _LOCK_RESET = _QUERIES["lock_reset_partitions"].taking(
     "now", "tenant_id", "group_id", "topic_ids", "partitions", "positions"
 )

@@ -5,7 +5,8 @@ from collections import defaultdict
 from time import perf_counter
 from typing import cast
 
-from millstream.cli.bench.conversation import Conversation, UnexpectedAnswer
+from millstream.cli.bench.answer import UnexpectedAnswer
+from millstream.cli.bench.conversation import Conversation
 from millstream.cli.bench.histogram import LatencyHistogram
 from millstream.cli.bench.http_response import ResponseError, ResponseParser
 

@@ -2,23 +2,19 @@
 
 import uuid
 from collections import deque
-from typing import Protocol, TypeVar, assert_never
+from typing import Protocol, assert_never
 
 import msgspec
 
-from millstream.cli.bench.conversation_plans import CreateJobs, CreateJobsInBulk, DrainJobs, JobLifecycle
+from millstream.cli.bench.answer import UnexpectedAnswer, decode, expect
+from millstream.cli.bench.group_plans import SettleMessages
 from millstream.cli.bench.http_request import RequestBuilder
+from millstream.cli.bench.log_plans import ConsumeMessages, PublishMessages
 
 CLAIM_LIMIT = 10
 
-_T = TypeVar("_T")
-
 # About a hundred bytes, like the rows of the yardstick.
 PAYLOAD = b'{"path":"reports/2031/04/summary.csv","bytes":48213,"sha256":"9f86d081884c7d659a2feaa0c55ad015","try":1}'
-
-
-class UnexpectedAnswer(Exception):
-    """A status or body that the request should not have got."""
 
 
 class Conversation(Protocol):
@@ -38,10 +34,45 @@ class Conversation(Protocol):
         ...
 
 
-def start_job_conversation(
-    plan: CreateJobs | CreateJobsInBulk | JobLifecycle | DrainJobs, requests: RequestBuilder
-) -> Conversation:
-    """A fresh conversation about jobs, for one connection."""
+class CreateJobs(msgspec.Struct, frozen=True, tag="create_jobs"):
+    """Single-job creates into `queue`."""
+
+    queue: str
+
+
+class CreateJobsInBulk(msgspec.Struct, frozen=True, tag="create_jobs_in_bulk"):
+    """Bulk creates of `per_request` (1 to 100) jobs; each connection sends `requests` of them, None for no end."""
+
+    queue: str
+    per_request: int = 100
+    requests: int | None = None
+
+
+class JobLifecycle(msgspec.Struct, frozen=True, tag="job_lifecycle"):
+    """Ten creates one by one, one claim of ten, as many completes one by one; an item is a completed job."""
+
+    queue: str
+
+
+class DrainJobs(msgspec.Struct, frozen=True, tag="drain_jobs"):
+    """Claims of ten, each job completed one by one, until a claim comes back empty; an item is a completed job."""
+
+    queue: str
+
+
+ConversationPlan = (
+    CreateJobs
+    | CreateJobsInBulk
+    | JobLifecycle
+    | DrainJobs
+    | PublishMessages
+    | ConsumeMessages
+    | SettleMessages
+)
+
+
+def start_conversation(plan: ConversationPlan, requests: RequestBuilder) -> Conversation:
+    """A fresh conversation for one connection."""
     match plan:
         case CreateJobs():
             return _Creating(plan, requests)
@@ -51,6 +82,18 @@ def start_job_conversation(
             return _Lifecycle(plan.queue, requests, creates=CLAIM_LIMIT)
         case DrainJobs():
             return _Lifecycle(plan.queue, requests, creates=0)
+        case PublishMessages():
+            from millstream.cli.bench.log_conversation import Publishing
+
+            return Publishing(plan, requests)
+        case ConsumeMessages():
+            from millstream.cli.bench.log_conversation import Consuming
+
+            return Consuming(plan, requests)
+        case SettleMessages():
+            from millstream.cli.bench.group_conversation import Settling
+
+            return Settling(plan, requests)
         case _:
             assert_never(plan)
 
@@ -171,19 +214,3 @@ def _create_request(queue: str, requests: RequestBuilder) -> bytes:
 
 def _json(text: str) -> bytes:
     return msgspec.json.encode(text)
-
-
-def expect(expected: int, status: int, body: bytes) -> None:
-    """Raise UnexpectedAnswer unless an answer has the expected status."""
-    if status != expected:
-        raise UnexpectedAnswer(
-            f"status {status} instead of {expected}: {body[:300].decode('utf-8', 'replace')}"
-        )
-
-
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
-    """Read an answer's body. Raises UnexpectedAnswer."""
-    try:
-        return decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise UnexpectedAnswer(f"the answer cannot be read: {error}") from error

@@ -4,9 +4,9 @@ import random
 
 import msgspec
 
-from millstream.cli.bench.conversation import UnexpectedAnswer
+from millstream.cli.bench.answer import UnexpectedAnswer
 from millstream.cli.bench.http_request import RequestBuilder
-from millstream.cli.bench.log_plans import PublishToLog, ReadLog
+from millstream.cli.bench.log_plans import ConsumeMessages, PublishMessages
 
 VALUE_BYTES = 70
 _KEYS = 5_000
@@ -18,7 +18,7 @@ class Publishing:
 
     operation = "publish"
 
-    def __init__(self, plan: PublishToLog, requests: RequestBuilder) -> None:
+    def __init__(self, plan: PublishMessages, requests: RequestBuilder) -> None:
         body = msgspec.json.encode({"messages": [_message(number) for number in range(plan.per_request)]})
         self._request = requests.post(f"/topics/{plan.topic}/messages", body)
         self._per_request = plan.per_request
@@ -44,7 +44,7 @@ class Consuming:
 
     operation = "consume"
 
-    def __init__(self, plan: ReadLog, requests: RequestBuilder) -> None:
+    def __init__(self, plan: ConsumeMessages, requests: RequestBuilder) -> None:
         partition = random.randrange(plan.partitions)
         self._path = f"/topics/{plan.topic}/partitions/{partition}/messages?limit={plan.per_page}&offset="
         self._requests = requests

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class PublishToLog(msgspec.Struct, frozen=True, tag="publish_to_log"):
+class PublishMessages(msgspec.Struct, frozen=True, tag="publish_messages"):
     """Publishes of `per_request` messages with keys; each connection sends `requests` of them, None for no end."""
 
     topic: str
@@ -11,7 +11,7 @@ class PublishToLog(msgspec.Struct, frozen=True, tag="publish_to_log"):
     requests: int | None = None
 
 
-class ReadLog(msgspec.Struct, frozen=True, tag="read_log"):
+class ConsumeMessages(msgspec.Struct, frozen=True, tag="consume_messages"):
     """Reads a partition page by page, over and over; an item is a message that was read."""
 
     topic: str

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from millstream.cli.bench.conversation_plans import ConversationPlan
+from millstream.cli.bench.conversation import ConversationPlan
 from millstream.cli.bench.histogram import HistogramWire, LatencyHistogram
 
 

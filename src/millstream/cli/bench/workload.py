@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Protocol
 
 from millstream.cli.bench.connection import Connection, Recorder
-from millstream.cli.bench.conversations import start_conversation
+from millstream.cli.bench.conversation import start_conversation
 from millstream.cli.bench.http_request import Endpoint, RequestBuilder
 from millstream.cli.bench.plan import HttpLoad
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from millstream.cli.bench.conversation_plans import CreateJobsInBulk, DrainJobs
+from millstream.cli.bench.conversation import CreateJobsInBulk, DrainJobs
 from millstream.cli.bench.load import start_generators
 from millstream.cli.bench.plan import HttpLoad
 from millstream.cli.bench.postgres import Postgres

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from millstream.cli.bench.conversation_plans import CreateJobs
+from millstream.cli.bench.conversation import CreateJobs
 from millstream.cli.bench.load import start_generators
 from millstream.cli.bench.measurement import run_measured
 from millstream.cli.bench.plan import FloodLoad

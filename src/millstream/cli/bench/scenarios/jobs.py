@@ -2,12 +2,7 @@
 
 import uuid
 
-from millstream.cli.bench.conversation_plans import (
-    ConversationPlan,
-    CreateJobs,
-    CreateJobsInBulk,
-    JobLifecycle,
-)
+from millstream.cli.bench.conversation import ConversationPlan, CreateJobs, CreateJobsInBulk, JobLifecycle
 from millstream.cli.bench.histogram import LatencyHistogram
 from millstream.cli.bench.load import start_generators
 from millstream.cli.bench.measurement import Cost, run_measured

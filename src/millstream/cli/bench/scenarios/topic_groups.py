@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
-from millstream.cli.bench.conversation_plans import ConsumeMessages, PublishMessages
+from millstream.cli.bench.group_plans import SettleMessages
 from millstream.cli.bench.load import start_generators
+from millstream.cli.bench.log_plans import PublishMessages
 from millstream.cli.bench.measurement import run_measured
 from millstream.cli.bench.progress import timed
 from millstream.cli.bench.scenario import Measurement, Run
-from millstream.cli.bench.scenarios.jobs import http_plans, new_queue, to_measurement
+from millstream.cli.bench.scenarios.jobs import http_plans, to_measurement
+from millstream.cli.bench.scenarios.topic_log import new_topic
 
 _PER_PUBLISH = 1_000
 _PER_POLL = 500
@@ -28,16 +30,15 @@ async def measure_single_acks(run: Run) -> Measurement:
 
 async def _measure(run: Run, *, per_second: int, singly: bool) -> Measurement:
     server, settings = run.require_server(), run.settings
-    topic = new_queue("group")
-    partitions = settings.connections * (1 if singly else 2)
+    topic = await new_topic(run, settings.connections * (1 if singly else 2))
     messages = per_second * (settings.seconds + _WARM_UP_SECONDS)
     requests = max(1, round(messages / _PER_PUBLISH / settings.connections))
-    fill = PublishMessages(topic, partitions, _PER_PUBLISH, requests)
+    fill = PublishMessages(topic, _PER_PUBLISH, requests)
     async with start_generators(http_plans(server, settings, fill)) as generators:
         filled = await generators.run(
             settings.seconds * 10, timed(run.on_progress, "filling", settings.seconds)
         )
-    consume = ConsumeMessages(topic, f"{topic}-group", _PER_POLL_SINGLY if singly else _PER_POLL, singly)
+    consume = SettleMessages(topic, f"{topic}-group", _PER_POLL_SINGLY if singly else _PER_POLL, singly)
     async with start_generators(http_plans(server, settings, consume)) as generators:
         warm_up = await generators.run(min(_WARM_UP_SECONDS, settings.seconds / 2))
         on_progress = timed(run.on_progress, "measuring", settings.seconds)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from millstream.cli.bench.conversation_plans import CreateJobsInBulk
+from millstream.cli.bench.conversation import CreateJobsInBulk
 from millstream.cli.bench.load import start_generators
 from millstream.cli.bench.measurement import run_measured
 from millstream.cli.bench.plan import WakeUpLoad, WorkerLoad

@@ -14,7 +14,7 @@ left join (
     on
         p.tenant_id = g.tenant_id and p.group_id = g.id and p.low is not null
         and (:topic::text is null or t.name = :topic::text)
-where g.tenant_id = :tenant_id::int and g.name = :group::text
+where g.tenant_id = :tenant_id::int and g.name = :group_name::text
 order by t.name, p.partition;
 
 -- name: find_committing_member :one
@@ -23,7 +23,7 @@ select g.id as group_id, g.generation, m.member_id
 from millstream.consumer_groups as g
 left join millstream.group_members as m
     on m.tenant_id = g.tenant_id and m.group_id = g.id and m.member_id = :member_id::text
-where g.tenant_id = :tenant_id::int and g.name = :group::text;
+where g.tenant_id = :tenant_id::int and g.name = :group_name::text;
 
 -- name: lock_owned_partitions :many
 -- Holds those of the given partitions that a member owns.
@@ -69,6 +69,24 @@ owed as (
             and d."offset" >= p.lane_offsets[6] and d."offset" < g."position"
     where d.cancelled_at is null and d.deliver_at > coalesce(:now::timestamptz, now())
     on conflict (tenant_id, group_id, topic_id, partition, "offset") do nothing
+),
+kept as materialized (
+    select
+        g.topic_id, g.partition, g."position",
+        (
+            select coalesce(sum(d.leased), 0)
+            from millstream.deliveries as d
+            where
+                d.tenant_id = :tenant_id::int and d.group_id = :group_id::int and d.topic_id = g.topic_id
+                and d.partition = g.partition and d.finished_at is null
+        ) + (
+            select count(*)
+            from millstream.redeliveries as r
+            where
+                r.tenant_id = :tenant_id::int and r.group_id = :group_id::int and r.topic_id = g.topic_id
+                and r.partition = g.partition and r.attempt > 0 and r."offset" >= g."position"
+        ) as unsettled
+    from given as g
 )
 update millstream.group_partitions as p
 set
@@ -82,21 +100,9 @@ set
         p.lane_offsets[1], p.lane_offsets[2], p.lane_offsets[3], p.lane_offsets[4], p.lane_offsets[5], p.lane_offsets[6],
         g."position"
     ), g."position"),
-    unsettled = (
-        select coalesce(sum(d.leased), 0)
-        from millstream.deliveries as d
-        where
-            d.tenant_id = :tenant_id::int and d.group_id = :group_id::int and d.topic_id = g.topic_id
-            and d.partition = g.partition and d.finished_at is null
-    ) + (
-        select count(*)
-        from millstream.redeliveries as r
-        where
-            r.tenant_id = :tenant_id::int and r.group_id = :group_id::int and r.topic_id = g.topic_id
-            and r.partition = g.partition and r.attempt > 0 and r."offset" >= g."position"
-    ),
+    unsettled = g.unsettled,
     updated_at = coalesce(:now::timestamptz, now())
-from given as g
+from kept as g
 where
     p.tenant_id = :tenant_id::int and p.group_id = :group_id::int and p.topic_id = g.topic_id
     and p.partition = g.partition;
@@ -124,7 +130,7 @@ order by s.partition;
 with made as (
     insert into millstream.consumer_groups (tenant_id, name, created_at, updated_at)
     values (
-        :tenant_id::int, :group::text, coalesce(:now::timestamptz, now()), coalesce(:now::timestamptz, now())
+        :tenant_id::int, :group_name::text, coalesce(:now::timestamptz, now()), coalesce(:now::timestamptz, now())
     )
     on conflict (tenant_id, name) do update set updated_at = excluded.updated_at
     returning id

@@ -1,68 +1,21 @@
-"""What connections say about topics: publish in bulk; join a group, poll, acknowledge."""
+"""A member of a consumer group, as one connection is it: join, poll, acknowledge."""
 
 from collections import deque
-from typing import assert_never
 
 import msgspec
 
-from millstream.cli.bench.conversation import PAYLOAD, Conversation, UnexpectedAnswer, decode, expect
-from millstream.cli.bench.conversation_plans import ConsumeMessages, PublishMessages
+from millstream.cli.bench.answer import UnexpectedAnswer, decode, expect
+from millstream.cli.bench.group_plans import SettleMessages
 from millstream.cli.bench.http_request import RequestBuilder
 
 # Long enough for what other connections still publish or give back, short enough not to be what is measured.
 _LAST_POLL = "1s"
 
 
-def start_topic_conversation(
-    plan: PublishMessages | ConsumeMessages, requests: RequestBuilder
-) -> Conversation:
-    """A fresh conversation for one connection."""
-    match plan:
-        case PublishMessages():
-            return _Publishing(plan, requests)
-        case ConsumeMessages():
-            return _Consuming(plan, requests)
-        case _:
-            assert_never(plan)
+class Settling:
+    """Joins, polls and acknowledges until a poll finds nothing."""
 
-
-class _Publishing:
-    operation = "create topic"
-
-    def __init__(self, plan: PublishMessages, requests: RequestBuilder) -> None:
-        create = {"name": plan.topic, "num_partitions": plan.partitions}
-        message = b'{"value":%b}' % msgspec.json.encode(PAYLOAD.decode())
-        body = b'{"messages":[%b]}' % b",".join([message] * plan.per_request)
-        self._create: bytes | None = requests.post("/topics", msgspec.json.encode(create))
-        self._publish = requests.post(f"/topics/{plan.topic}/messages", body)
-        self._left = plan.requests
-
-    def next_request(self) -> bytes | None:
-        if self._create is not None:
-            create, self._create = self._create, None
-            return create
-        self.operation = "publish"
-        if self._left == 0:
-            return None
-        self._left -= 1
-        return self._publish
-
-    def answered(self, status: int, body: bytes) -> int:
-        if self.operation == "create topic":
-            # Another connection may have been first.
-            if status != 409:
-                expect(201, status, body)
-            return 0
-        expect(200, status, body)
-        results = decode(_PUBLISH_ANSWER, body).results
-        refused = sum(result.error is not None for result in results)
-        if refused:
-            raise UnexpectedAnswer(f"{refused} messages of a publish were refused: {body[:300]!r}")
-        return len(results)
-
-
-class _Consuming:
-    def __init__(self, plan: ConsumeMessages, requests: RequestBuilder) -> None:
+    def __init__(self, plan: SettleMessages, requests: RequestBuilder) -> None:
         self.operation = "join"
         self._requests = requests
         self._plan = plan
@@ -111,14 +64,6 @@ class _Consuming:
         return self._requests.post("/messages/ack/batch", body)
 
 
-class _Published(msgspec.Struct):
-    error: str | None = None
-
-
-class _PublishAnswer(msgspec.Struct):
-    results: list[_Published]
-
-
 class _JoinAnswer(msgspec.Struct):
     member_id: str
 
@@ -136,7 +81,6 @@ class _AckAnswer(msgspec.Struct):
     failures: list[msgspec.Raw]
 
 
-_PUBLISH_ANSWER = msgspec.json.Decoder(_PublishAnswer)
 _JOIN_ANSWER = msgspec.json.Decoder(_JoinAnswer)
 _POLL_ANSWER = msgspec.json.Decoder(_PollAnswer)
 _ACK_ANSWER = msgspec.json.Decoder(_AckAnswer)
