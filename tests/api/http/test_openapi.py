@@ -28,6 +28,9 @@ NOUNS = (
     "sign_ins",
     "credentials",
     "health",
+    "workflows",
+    "dependencies",
+    "dashboard",
     "ingest",
     "outgoing_webhooks",
 )
