@@ -29,6 +29,9 @@ NOUNS = (
     "sign_ins",
     "credentials",
     "health",
+    "workflows",
+    "dependencies",
+    "dashboard",
     "ingest",
     "outgoing_webhooks",
 )
