@@ -5,9 +5,10 @@ from collections import defaultdict
 from time import perf_counter
 from typing import cast
 
-from millstream.cli.bench.conversation import Conversation, UnexpectedAnswer
+from millstream.cli.bench.conversation import Conversation
 from millstream.cli.bench.histogram import LatencyHistogram
 from millstream.cli.bench.http_response import ResponseError, ResponseParser
+from millstream.cli.bench.unexpected_answer import UnexpectedAnswer
 
 # A connection that only gets errors has shown what it can; going on would measure the error path.
 _ERRORS_MAX = 100

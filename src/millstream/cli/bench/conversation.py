@@ -7,7 +7,9 @@ from typing import Protocol, TypeVar, assert_never
 import msgspec
 
 from millstream.cli.bench.http_request import RequestBuilder
+from millstream.cli.bench.log_conversation import Consuming, Publishing
 from millstream.cli.bench.log_plans import ConsumeMessages, PublishMessages
+from millstream.cli.bench.unexpected_answer import UnexpectedAnswer
 
 CLAIM_LIMIT = 10
 
@@ -15,10 +17,6 @@ _T = TypeVar("_T")
 
 # About a hundred bytes, like the rows of the yardstick.
 PAYLOAD = b'{"path":"reports/2031/04/summary.csv","bytes":48213,"sha256":"9f86d081884c7d659a2feaa0c55ad015","try":1}'
-
-
-class UnexpectedAnswer(Exception):
-    """A status or body that the request should not have got."""
 
 
 class Conversation(Protocol):
@@ -81,12 +79,8 @@ def start_conversation(plan: ConversationPlan, requests: RequestBuilder) -> Conv
         case DrainJobs():
             return _Lifecycle(plan.queue, requests, creates=0)
         case PublishMessages():
-            from millstream.cli.bench.log_conversation import Publishing
-
             return Publishing(plan, requests)
         case ConsumeMessages():
-            from millstream.cli.bench.log_conversation import Consuming
-
             return Consuming(plan, requests)
         case _:
             assert_never(plan)

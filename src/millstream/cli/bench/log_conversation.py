@@ -4,9 +4,9 @@ import random
 
 import msgspec
 
-from millstream.cli.bench.conversation import UnexpectedAnswer
 from millstream.cli.bench.http_request import RequestBuilder
 from millstream.cli.bench.log_plans import ConsumeMessages, PublishMessages
+from millstream.cli.bench.unexpected_answer import UnexpectedAnswer
 
 VALUE_BYTES = 70
 _KEYS = 5_000
