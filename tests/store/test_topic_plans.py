@@ -88,6 +88,7 @@ async def measure(session: Session, name: str, arguments: Mapping[str, object]) 
     """Run a statement twice, within a transaction that is taken back; return what the second touched, and how."""
     statement = STATEMENTS[name]
     values = [arguments.get(parameter) for parameter in statement.parameters]
+    row = None
     await session.run("begin")
     try:
         for _ in range(2):
@@ -109,7 +110,7 @@ async def measure(session: Session, name: str, arguments: Mapping[str, object]) 
 def publish_arguments(topic_id: int) -> Mapping[str, object]:
     data = encode_chunk([(NewMessage("v").value,)] * 10)
     part = [Part(partition, 10, [Chunk(3, range(10), data)]) for partition in range(PARTITIONS)]
-    batch = record_batches._Batch([Append(TENANT, topic_id, part)])  # pyright: ignore[reportPrivateUsage] - what `append` sends
+    batch = record_batches._Batch([Append(TENANT, topic_id, part)])
     return dict(zip(record_batches.APPEND_PARAMETERS, batch.arguments(7, None), strict=True))
 
 
