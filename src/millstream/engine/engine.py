@@ -101,12 +101,12 @@ class Engine:
         self.log_retention = LogRetention(context)
         self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
-            self.publishing.batcher,
             enqueuing.batcher,
             self.claiming.batcher,
             self.settling.completions,
             self.settling.failures,
             self.settling.renewals,
+            self.publishing.batcher,
         )
         deleting = Deleting(context)
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
