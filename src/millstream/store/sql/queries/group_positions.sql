@@ -135,13 +135,11 @@ found as materialized (
             least(
                 f.end_offset,
                 (
-                    select d.lowest_leased
+                    select min(d.lowest_leased)
                     from millstream.deliveries as d
                     where
                         d.tenant_id = f.tenant_id and d.group_id = f.group_id and d.topic_id = f.topic_id
                         and d.partition = f.partition and d.finished_at is null and d.lowest_leased >= f.low_before
-                    order by d.lowest_leased
-                    limit 1
                 ),
                 (
                     select r."offset"
