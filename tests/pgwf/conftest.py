@@ -22,3 +22,21 @@ def flow(shared_dsn: str) -> Iterator[Flow]:
     opened = Flow(shared_dsn, f"flow_{secrets.token_hex(6)}")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def shared_flow(shared_dsn: str) -> Iterator[Flow]:
+    """An installation that tests share one after the other."""
+    opened = Flow(shared_dsn, f"flow_{secrets.token_hex(6)}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def emptied(shared_flow: Flow) -> Flow:
+    """The shared installation without jobs, and with the switches as they come."""
+    shared_flow.rows("truncate pgwf.jobs, pgwf.jobs_archive, pgwf.jobs_trace")
+    shared_flow.rows(
+        "select pgwf.set_trace(true), pgwf.set_notify(false), pgwf.set_crash_concern_threshold(5)"
+    )
+    return shared_flow
