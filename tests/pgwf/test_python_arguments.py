@@ -312,10 +312,10 @@ def _raised(sqlstate: str) -> psycopg.Error:
         (lambda: asyncpg.InterfaceError("connection is closed"), True),
         (lambda: asyncpg.InterfaceError("another operation is in progress"), False),
         (lambda: asyncpg.ConnectionDoesNotExistError("gone"), True),
-        (lambda: ConnectionRefusedError(), True),
+        (ConnectionRefusedError, True),
         (lambda: ValueError("no"), False),
-        (lambda: TransientError(), True),
-        (lambda: LeaseMismatch(), False),
+        (TransientError, True),
+        (LeaseMismatch, False),
     ],
 )
 def test_what_may_be_repeated_is_told_from_what_may_not(
