@@ -1,4 +1,3 @@
-import secrets
 from collections.abc import Iterator
 
 import psycopg
@@ -16,27 +15,27 @@ def shared_dsn(cluster: Cluster) -> str:
     return cluster.template_dsn.replace(TEMPLATE, "workflows")
 
 
-@pytest.fixture
-def flow(shared_dsn: str) -> Iterator[Flow]:
-    """A fresh installation and a session on it."""
-    opened = Flow(shared_dsn, f"flow_{secrets.token_hex(6)}")
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(scope="session")
-def shared_flow(shared_dsn: str) -> Iterator[Flow]:
-    """An installation that tests share one after the other."""
-    opened = Flow(shared_dsn, f"flow_{secrets.token_hex(6)}")
+def shared_schema(shared_dsn: str) -> str:
+    """An installation that the tests of a process share, one after the other."""
+    flow = Flow.installed(shared_dsn)
+    flow.close()
+    return flow.schema
+
+
+@pytest.fixture
+def flow(shared_dsn: str, shared_schema: str) -> Iterator[Flow]:
+    """An installation as if it were fresh, and a session on it."""
+    opened = Flow(shared_dsn, shared_schema)
+    opened.rows("truncate pgwf.jobs, pgwf.jobs_archive, pgwf.jobs_trace")
+    opened.rows("select pgwf.set_trace(true), pgwf.set_notify(false), pgwf.set_crash_concern_threshold(5)")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def emptied(shared_flow: Flow) -> Flow:
-    """The shared installation without jobs, and with the switches as they come."""
-    shared_flow.rows("truncate pgwf.jobs, pgwf.jobs_archive, pgwf.jobs_trace")
-    shared_flow.rows(
-        "select pgwf.set_trace(true), pgwf.set_notify(false), pgwf.set_crash_concern_threshold(5)"
-    )
-    return shared_flow
+def own_flow(shared_dsn: str) -> Iterator[Flow]:
+    """An installation of the test's own, which it may change, and a session on it."""
+    opened = Flow.installed(shared_dsn)
+    yield opened
+    opened.close()

@@ -1,9 +1,11 @@
 """One installation of the schema under a name of its own, and sessions that call it."""
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -35,7 +37,7 @@ class Session:
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""
-        cursor = self.connection.execute(sql.replace("pgwf", self.schema), parameters or None)
+        cursor = self.connection.execute(sql.replace("pgwf", self.schema).encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
     def row(self, sql: str, *parameters: object) -> tuple[Any, ...]:
@@ -130,13 +132,22 @@ class Flow(Session):
     """The first session of a test, which can open more of them."""
 
     def __init__(self, dsn: str, schema: str) -> None:
-        Installer(dsn, schema=schema).apply()
         super().__init__(dsn, schema)
         self.dsn = dsn
-        # Another one than the test's own, which may be in a transaction: that would see one state for all time.
-        self._observer = Session(dsn, schema)
-        self._others: list[Session] = [self._observer]
+        self._others: list[Session] = []
         self._threads = ThreadPoolExecutor(8)
+
+    @classmethod
+    def installed(cls, dsn: str) -> "Flow":
+        """Install under a fresh name."""
+        schema = f"flow_{secrets.token_hex(6)}"
+        Installer(dsn, schema=schema).apply()
+        return cls(dsn, schema)
+
+    @cached_property
+    def _observer(self) -> Session:
+        # Another session than the test's own, which may be in a transaction: that would see one state for all time.
+        return self.other()
 
     def other(self) -> Session:
         """Open another session of the same installation."""

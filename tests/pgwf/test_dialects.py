@@ -21,7 +21,7 @@ def call(flow: Flow, request: pytest.FixtureRequest) -> Call:
     def send(function: str, *given: str | None) -> list[tuple[Any, ...]]:
         marks = ", ".join(f"${number}" for number in range(1, len(given) + 1))
         sql = f"select * from {flow.schema}.{function}({marks})"
-        values = [None if value is None else value.encode() for value in given]
+        values: list[Any] = [None if value is None else value.encode() for value in given]
         if request.param == "extended":
             result = connection.exec_params(sql.encode(), values)
         elif request.param == "prepared":

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from millstream.embedded import find_binaries
+from millstream.pgwf.__main__ import main
 from millstream.pgwf.errors import InstallError, InvalidArgument, VerifyError
 from millstream.pgwf.installer import AsyncInstaller, Installer
 from millstream.pgwf.script import render
@@ -112,18 +113,30 @@ async def test_psql_runs_the_file_as_it_is(cluster: Cluster, tmp_path: Path) -> 
     Installer(dsn).verify()
 
 
-def test_installing_again_keeps_jobs_and_switches(flow: Flow) -> None:
-    flow.rows("select pgwf.set_trace(false), pgwf.set_notify(true), pgwf.set_crash_concern_threshold(7)")
-    flow.submit("a", payload='{"n": 1}')
-    flow.submit("child", wait_for=["a"])
-    Installer(flow.dsn, schema=flow.schema).apply()
-    Installer(flow.dsn, schema=flow.schema).verify()
-    assert flow.live() == ["a", "child"]
-    assert flow.row(
+def test_the_script_is_printed_for_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pgwf", "flows"])
+    main()
+    assert capsys.readouterr().out == render("flows")
+    monkeypatch.setattr("sys.argv", ["pgwf", "No-name"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "schema name" in capsys.readouterr().err
+
+
+def test_installing_again_keeps_jobs_and_switches(own_flow: Flow) -> None:
+    own_flow.rows("select pgwf.set_trace(false), pgwf.set_notify(true), pgwf.set_crash_concern_threshold(7)")
+    own_flow.submit("a", payload='{"n": 1}')
+    own_flow.submit("child", wait_for=["a"])
+    Installer(own_flow.dsn, schema=own_flow.schema).apply()
+    Installer(own_flow.dsn, schema=own_flow.schema).verify()
+    assert own_flow.live() == ["a", "child"]
+    assert own_flow.row(
         "select pgwf.is_trace_enabled(), pgwf.is_notify_enabled(), pgwf.crash_concern_threshold()"
     ) == (False, True, 7)
-    flow.complete(*flow.take())
-    assert flow.take()[0] == "child"
+    own_flow.complete(*own_flow.take())
+    assert own_flow.take()[0] == "child"
 
 
 @pytest.mark.parametrize("script", [PINNED, PINNED + REFERENCE], ids=["pinned", "reference"])
@@ -154,33 +167,33 @@ def test_what_older_scripts_installed_is_upgraded_in_place(
         session.connection.close()
 
 
-def test_installations_side_by_side_do_not_see_each_other(flow: Flow) -> None:
+def test_installations_side_by_side_do_not_see_each_other(own_flow: Flow) -> None:
     name = f"flow_{secrets.token_hex(6)}"
-    Installer(flow.dsn, schema=name).apply()
-    neighbour = Session(flow.dsn, name)
+    Installer(own_flow.dsn, schema=name).apply()
+    neighbour = Session(own_flow.dsn, name)
     try:
-        for session in (flow, neighbour):
+        for session in (own_flow, neighbour):
             session.rows("select pgwf.set_notify(true)")
-        flow.submit("a", singleton_key="key")
+        own_flow.submit("a", singleton_key="key")
         neighbour.submit("a", singleton_key="key")
-        with flow.connection.transaction():
-            flow.take()
+        with own_flow.connection.transaction():
+            own_flow.take()
             # Keys are locked for each of them apart.
             assert neighbour.take()[0] == "a"
         assert neighbour.lease("other") == []
         assert neighbour.values("select pg_listening_channels()") == [f"{name}.need.other"]
-        assert flow.value("select count(*) from pgwf.jobs_trace") == 2
+        assert own_flow.value("select count(*) from pgwf.jobs_trace") == 2
         assert neighbour.value("select count(*) from pgwf.jobs_trace") == 2
     finally:
         neighbour.connection.close()
 
 
-def test_many_install_at_once(flow: Flow) -> None:
+def test_many_install_at_once(own_flow: Flow) -> None:
     name = f"flow_{secrets.token_hex(6)}"
-    running = [flow.start(Installer(flow.dsn, schema=name).apply) for _ in range(4)]
+    running = [own_flow.start(Installer(own_flow.dsn, schema=name).apply) for _ in range(4)]
     for each in running:
         each.result()
-    Installer(flow.dsn, schema=name).verify()
+    Installer(own_flow.dsn, schema=name).verify()
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "with-dash", "1st", "pg_mine", "a" * 41, 'quo"te', "ω"])
@@ -191,32 +204,34 @@ def test_names_that_would_need_quotes_are_refused(name: str) -> None:
         render(name)
 
 
-def test_what_is_missing_is_named(flow: Flow) -> None:
+def test_what_is_missing_is_named(own_flow: Flow) -> None:
     with pytest.raises(VerifyError) as nothing:
-        Installer(flow.dsn, schema="nowhere").verify()
+        Installer(own_flow.dsn, schema="nowhere").verify()
     assert "nowhere.jobs" in nothing.value.missing
     assert len(nothing.value.missing) > 30
-    flow.rows("drop function pgwf.need_channel cascade")
-    flow.rows("drop index pgwf.jobs_due")
-    flow.rows("drop trigger jobs_wake_at_on_insert on pgwf.jobs")
+    own_flow.rows("drop function pgwf.need_channel cascade")
+    own_flow.rows("drop index pgwf.jobs_due")
+    own_flow.rows("drop trigger jobs_wake_at_on_insert on pgwf.jobs")
     with pytest.raises(VerifyError) as some:
-        Installer(flow.dsn, schema=flow.schema).verify()
+        Installer(own_flow.dsn, schema=own_flow.schema).verify()
     assert some.value.missing == [
-        *(f"{flow.schema}.jobs_due", f"{flow.schema}.need_channel(text)", "jobs_wake_at_on_insert")
+        *(f"{own_flow.schema}.jobs_due", f"{own_flow.schema}.need_channel(text)", "jobs_wake_at_on_insert")
     ]
-    Installer(flow.dsn, schema=flow.schema).apply()
-    flow.rows("delete from pgwf.settings")
+    Installer(own_flow.dsn, schema=own_flow.schema).apply()
+    own_flow.rows("delete from pgwf.settings")
     with pytest.raises(VerifyError, match="row of settings"):
-        Installer(flow.dsn, schema=flow.schema).verify()
+        Installer(own_flow.dsn, schema=own_flow.schema).verify()
+    Installer(own_flow.dsn, schema=own_flow.schema).apply()
+    Installer(own_flow.dsn, schema=own_flow.schema).verify()
 
 
-def test_an_installation_that_fails_leaves_nothing(flow: Flow) -> None:
+def test_an_installation_that_fails_leaves_nothing(own_flow: Flow) -> None:
     name = f"flow_{secrets.token_hex(6)}"
-    flow.rows(f"create schema {name}")
-    flow.rows(f"create table {name}.jobs (something_else int)")
+    own_flow.rows(f"create schema {name}")
+    own_flow.rows(f"create table {name}.jobs (something_else int)")
     with pytest.raises(InstallError, match=name):
-        Installer(flow.dsn, schema=name).apply()
-    assert flow.value("select count(*) from pg_class where relnamespace = %s::regnamespace", name) == 1
+        Installer(own_flow.dsn, schema=name).apply()
+    assert own_flow.value("select count(*) from pg_class where relnamespace = %s::regnamespace", name) == 1
 
 
 async def test_asyncpg_installs_too(shared_dsn: str) -> None:
@@ -281,24 +296,24 @@ def _fresh_database(cluster: Cluster) -> str:
     return cluster.template_dsn.replace(TEMPLATE, name)
 
 
-def test_a_worker_needs_no_more_than_the_three_tables(flow: Flow) -> None:
+def test_a_worker_needs_no_more_than_the_three_tables(own_flow: Flow) -> None:
     role = f"worker_{secrets.token_hex(6)}"
-    flow.rows(f"create role {role}")
-    flow.rows(f"grant usage on schema pgwf to {role}")
-    flow.rows(
+    own_flow.rows(f"create role {role}")
+    own_flow.rows(f"grant usage on schema pgwf to {role}")
+    own_flow.rows(
         f"grant select, insert, update, delete on pgwf.jobs, pgwf.jobs_archive, pgwf.jobs_trace to {role}"
     )
-    flow.rows(f"grant usage on sequence pgwf.jobs_trace_id_seq to {role}")
-    flow.rows("select pgwf.set_crash_concern_threshold(1)")
-    flow.rows(f"set role {role}")
-    flow.submit("a", singleton_key="key")
-    flow.submit("b", wait_for=["a"])
+    own_flow.rows(f"grant usage on sequence pgwf.jobs_trace_id_seq to {role}")
+    own_flow.rows("select pgwf.set_crash_concern_threshold(1)")
+    own_flow.rows(f"set role {role}")
+    own_flow.submit("a", singleton_key="key")
+    own_flow.submit("b", wait_for=["a"])
     for _ in range(2):
-        flow.take()
-        flow.lapse("a")
-    assert flow.lease() == []
-    flow.finish("a")
-    flow.cancel("b")
-    assert flow.sweep() == 1
+        own_flow.take()
+        own_flow.lapse("a")
+    assert own_flow.lease() == []
+    own_flow.finish("a")
+    own_flow.cancel("b")
+    assert own_flow.sweep() == 1
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        flow.rows("select pgwf.set_trace(false)")
+        own_flow.rows("select pgwf.set_trace(false)")

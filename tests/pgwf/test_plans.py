@@ -1,7 +1,6 @@
 """What the statements inside of the functions do to large tables."""
 
 import re
-import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +15,7 @@ BLOCKS_MAX = 300
 @pytest.fixture(scope="module")
 def crowded(shared_dsn: str) -> Iterator[Flow]:
     """Jobs of every kind that is not ready, all older than the ready ones of the same capability."""
-    flow = Flow(shared_dsn, f"flow_{secrets.token_hex(6)}")
+    flow = Flow.installed(shared_dsn)
     flow.rows(
         f"""
         insert into pgwf.jobs (job_id, next_need, wait_for, available_at, lease_id, lease_expires_at, cancel_requested)

@@ -270,19 +270,19 @@ WITHOUT_CODES: list[tuple[str, type[WorkflowError]]] = [
 
 @pytest.mark.parametrize(("message", "kind"), WITHOUT_CODES)
 def test_errors_without_codes_are_known_by_their_words(
-    message: str, kind: type[WorkflowError], shared_flow: Flow
+    message: str, kind: type[WorkflowError], flow: Flow
 ) -> None:
     with pytest.raises(psycopg.errors.RaiseException) as raised:
-        shared_flow.rows(f"do $$ begin raise exception '{message}'; end $$")
+        flow.rows(f"do $$ begin raise exception '{message}'; end $$")
     found = classified(raised.value, "x")
     assert type(found) is kind
     assert (found.message, found.job_id, found.sqlstate, found.code) == (message, "x", "P0001", None)
 
 
-def test_a_code_counts_more_than_words_and_words_only_of_errors_that_were_raised(shared_flow: Flow) -> None:
+def test_a_code_counts_more_than_words_and_words_only_of_errors_that_were_raised(flow: Flow) -> None:
     coded = "raise exception 'singleton not found' using constraint = 'ms_job_cancelled'"
     with pytest.raises(psycopg.errors.RaiseException) as raised:
-        shared_flow.rows(f"do $$ begin {coded}; end $$")
+        flow.rows(f"do $$ begin {coded}; end $$")
     assert type(classified(raised.value)) is JobCancelled
     # PostgreSQL's own words, and those of other constraints, mean nothing here.
     for statement in (
@@ -291,7 +291,7 @@ def test_a_code_counts_more_than_words_and_words_only_of_errors_that_were_raised
         "create temp table one (id int primary key); insert into one values (1), (1)",
     ):
         with pytest.raises(psycopg.Error) as other:
-            shared_flow.rows(statement)
+            flow.rows(statement)
         assert classified(other.value) is None
 
 
@@ -324,10 +324,10 @@ def test_what_may_be_repeated_is_told_from_what_may_not(
     assert is_transient(make()) is transient
 
 
-def test_channels_are_those_of_the_database(shared_flow: Flow) -> None:
+def test_channels_are_those_of_the_database(flow: Flow) -> None:
     for capability in ("cap", "x" * 200, 'a"b', "\N{GREEK SMALL LETTER OMEGA}" * 30, "y" * 53, "y" * 37):
-        known = shared_flow.value("select pgwf.need_channel(%s)", capability)
-        assert need_channel(shared_flow.schema, capability) == known
+        known = flow.value("select pgwf.need_channel(%s)", capability)
+        assert need_channel(flow.schema, capability) == known
 
 
 def test_an_extension_has_a_length() -> None:

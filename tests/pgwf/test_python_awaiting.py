@@ -41,37 +41,37 @@ async def _until_someone_waits(flow: Flow) -> None:
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-async def test_a_job_that_is_submitted_later_is_found(kind: str, emptied: Flow) -> None:
-    workflow = workflow_for(kind, emptied.schema)
-    emptied.rows("select pgwf.set_notify(true)")
-    async with open_source(kind, emptied.dsn) as source:
+async def test_a_job_that_is_submitted_later_is_found(kind: str, flow: Flow) -> None:
+    workflow = workflow_for(kind, flow.schema)
+    flow.rows("select pgwf.set_notify(true)")
+    async with open_source(kind, flow.dsn) as source:
         waiting = _start(workflow, source, "w", [CAPABILITY], backoff=QUICK, timeout=20, lease_seconds=33)
         await asyncio.sleep(0)
-        emptied.submit("a", CAPABILITY)
+        flow.submit("a", CAPABILITY)
         lease = await waiting
         assert lease.job_id == "a"
         assert 20 < lease.remaining <= 33
         # Committed: everybody sees it.
-        assert emptied.status("a") == "ACTIVE"
+        assert flow.status("a") == "ACTIVE"
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-async def test_an_announcement_wakes_who_listens(kind: str, emptied: Flow) -> None:
-    workflow = workflow_for(kind, emptied.schema)
-    emptied.rows("select pgwf.set_notify(true)")
-    async with open_source(kind, emptied.dsn) as source:
+async def test_an_announcement_wakes_who_listens(kind: str, flow: Flow) -> None:
+    workflow = workflow_for(kind, flow.schema)
+    flow.rows("select pgwf.set_notify(true)")
+    async with open_source(kind, flow.dsn) as source:
         waiting = _start(
             workflow, source, "w", ["x" * 80, CAPABILITY], backoff=NEVER, timeout=20, listen=True
         )
-        await _until_someone_waits(emptied)
-        emptied.submit("a", CAPABILITY)
+        await _until_someone_waits(flow)
+        flow.submit("a", CAPABILITY)
         lease = await waiting
         assert lease.job_id == "a"
-        assert emptied.status("a") == "ACTIVE"
+        assert flow.status("a") == "ACTIVE"
 
 
-async def test_what_is_submitted_just_before_listening_begins_is_found(emptied: Flow) -> None:
-    other: Session = emptied.other()
+async def test_what_is_submitted_just_before_listening_begins_is_found(flow: Flow) -> None:
+    other: Session = flow.other()
 
     class Late(psycopg.Connection[Any]):
         def execute(self, query: Any, *arguments: Any, **named: Any) -> Any:
@@ -80,9 +80,9 @@ async def test_what_is_submitted_just_before_listening_begins_is_found(emptied: 
                 other.submit("a")
             return super().execute(query, *arguments, **named)
 
-    workflow = Workflow(schema=emptied.schema)
+    workflow = Workflow(schema=flow.schema)
     lease = workflow.await_work(
-        partial(Late.connect, emptied.dsn), "w", ["cap"], backoff=NEVER, timeout=20, listen=True
+        partial(Late.connect, flow.dsn), "w", ["cap"], backoff=NEVER, timeout=20, listen=True
     )
     assert lease is not None
     assert lease.job_id == "a"
@@ -90,53 +90,51 @@ async def test_what_is_submitted_just_before_listening_begins_is_found(emptied: 
 
 @pytest.mark.parametrize("listen", [False, True])
 @pytest.mark.parametrize("kind", ["dsn", "async dsn"])
-async def test_waiting_ends_with_its_time_and_when_it_is_told_to(
-    kind: str, listen: bool, emptied: Flow
-) -> None:
-    workflow = workflow_for(kind, emptied.schema)
-    assert await _start(workflow, emptied.dsn, "w", ["cap"], timeout=0, listen=listen) is None
-    assert await _start(workflow, emptied.dsn, "w", ["cap"], timeout=0.05, listen=listen) is None
+async def test_waiting_ends_with_its_time_and_when_it_is_told_to(kind: str, listen: bool, flow: Flow) -> None:
+    workflow = workflow_for(kind, flow.schema)
+    assert await _start(workflow, flow.dsn, "w", ["cap"], timeout=0, listen=listen) is None
+    assert await _start(workflow, flow.dsn, "w", ["cap"], timeout=0.05, listen=listen) is None
     stop: Any = threading.Event() if kind == "dsn" else asyncio.Event()
-    waiting = _start(workflow, emptied.dsn, "w", ["cap"], stop=stop, backoff=NEVER, listen=listen)
+    waiting = _start(workflow, flow.dsn, "w", ["cap"], stop=stop, backoff=NEVER, listen=listen)
     await asyncio.sleep(0)
     stop.set()
     assert await waiting is None
-    emptied.submit("a")
-    assert await _start(workflow, emptied.dsn, "w", ["cap"], stop=stop, listen=listen) is None
-    found = await _start(workflow, emptied.dsn, "w", ["cap"], timeout=0, listen=listen)
+    flow.submit("a")
+    assert await _start(workflow, flow.dsn, "w", ["cap"], stop=stop, listen=listen) is None
+    found = await _start(workflow, flow.dsn, "w", ["cap"], timeout=0, listen=listen)
     assert found.job_id == "a"
 
 
 @pytest.mark.parametrize("listen", [False, True])
 @pytest.mark.parametrize("kind", ["dsn", "async dsn", "async engine"])
-async def test_a_lost_connection_counts_as_nothing_found(kind: str, listen: bool, emptied: Flow) -> None:
-    workflow = workflow_for(kind, emptied.schema)
-    doomed = f"{emptied.dsn}{'&' if '?' in emptied.dsn else '?'}application_name=doomed"
+async def test_a_lost_connection_counts_as_nothing_found(kind: str, listen: bool, flow: Flow) -> None:
+    workflow = workflow_for(kind, flow.schema)
+    doomed = f"{flow.dsn}{'&' if '?' in flow.dsn else '?'}application_name=doomed"
     async with open_source(kind, doomed) as source:
         waiting = _start(workflow, source, "w", ["cap"], backoff=QUICK, timeout=20, listen=listen)
         end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'doomed'"
-        await until(lambda: emptied.rows(end))
-        emptied.submit("a")
+        await until(lambda: flow.rows(end))
+        flow.submit("a")
         assert (await waiting).job_id == "a"
 
 
 @pytest.mark.parametrize("listen", [False, True])
 @pytest.mark.parametrize("kind", ["dsn", "async dsn"])
-async def test_what_would_fail_again_ends_the_waiting(kind: str, listen: bool, emptied: Flow) -> None:
+async def test_what_would_fail_again_ends_the_waiting(kind: str, listen: bool, flow: Flow) -> None:
     workflow = workflow_for(kind, "nowhere")
     with pytest.raises((psycopg.errors.InvalidSchemaName, asyncpg.InvalidSchemaNameError)):
-        await _start(workflow, emptied.dsn, "w", ["cap"], listen=listen)
+        await _start(workflow, flow.dsn, "w", ["cap"], listen=listen)
 
 
-async def test_connections_go_back_to_their_pool_without_listening(emptied: Flow) -> None:
-    emptied.rows("select pgwf.set_notify(true)")
-    with psycopg.connect(emptied.dsn) as connection:
+async def test_connections_go_back_to_their_pool_without_listening(flow: Flow) -> None:
+    flow.rows("select pgwf.set_notify(true)")
+    with psycopg.connect(flow.dsn) as connection:
 
         @contextlib.contextmanager
         def lent() -> Iterator[psycopg.Connection]:
             yield connection
 
-        workflow = Workflow(schema=emptied.schema)
+        workflow = Workflow(schema=flow.schema)
         for listen in (False, True):
             assert workflow.await_work(lent, "w", ["a", CAPABILITY], timeout=0.01, listen=listen) is None
             assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE

@@ -33,18 +33,18 @@ EARLIER = datetime(2001, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 
 
 @pytest.fixture(params=CONNECTIONS)
-async def caller(request: pytest.FixtureRequest, emptied: Flow) -> AsyncIterator[Caller]:
-    async with open_caller(request.param, emptied.dsn, emptied.schema) as opened:
+async def caller(request: pytest.FixtureRequest, flow: Flow) -> AsyncIterator[Caller]:
+    async with open_caller(request.param, flow.dsn, flow.schema) as opened:
         yield opened
 
 
-async def test_a_job_is_submitted_leased_extended_and_completed(caller: Caller, emptied: Flow) -> None:
+async def test_a_job_is_submitted_leased_extended_and_completed(caller: Caller, flow: Flow) -> None:
     payload = {"order": 7, "nested": {"per cent %s": [":name", None, 'quo"te', "ω"]}}
     deps = JobDependencies("mail", ["", ""], "", EARLIER, payload, NEXT_YEAR)
     submitted = await caller.call("submit_job", "a:b%s", deps, "shop")
     assert (submitted.job_id, submitted.next_need, submitted.wait_for) == ("a:b%s", "mail", ())
     assert (submitted.payload, submitted.available_at) == (payload, EARLIER)
-    assert emptied.live() == []
+    assert flow.live() == []
     await caller.commit()
     assert await caller.call("get_work", "w", ["other", ""]) is None
     lease = await caller.call("get_work", "w", ("other", "mail"), lease_seconds=30)
@@ -53,7 +53,7 @@ async def test_a_job_is_submitted_leased_extended_and_completed(caller: Caller, 
     assert (lease.singleton_key, lease.wait_for, lease.payload) == (None, (), payload)
     assert (lease.available_at, lease.available_at.tzinfo, lease.state) == (EARLIER, UTC, LeaseState.ACTIVE)
     assert 20 < lease.remaining <= 30
-    assert [lease.lease_id] == emptied.values("select lease_id from pgwf.jobs")
+    assert [lease.lease_id] == flow.values("select lease_id from pgwf.jobs")
     before = lease.lease_expires_at
     after = await caller.under(lease, "extend", timedelta(seconds=30))
     assert after == lease.lease_expires_at > before + timedelta(seconds=29)
@@ -64,7 +64,7 @@ async def test_a_job_is_submitted_leased_extended_and_completed(caller: Caller, 
     assert lease.state is LeaseState.RELEASED
     lease.raise_if_lost()
     await caller.commit()
-    assert emptied.archived() == ["a:b%s"]
+    assert flow.archived() == ["a:b%s"]
     for name, *arguments in (
         ("complete",),
         ("extend", 1),
@@ -75,9 +75,7 @@ async def test_a_job_is_submitted_leased_extended_and_completed(caller: Caller, 
             await Caller(None, caller.workflow, caller.finish, caller.execute).under(lease, name, *arguments)
 
 
-async def test_a_leased_job_is_handed_on_with_a_time_and_another_payload(
-    caller: Caller, emptied: Flow
-) -> None:
+async def test_a_leased_job_is_handed_on_with_a_time_and_another_payload(caller: Caller, flow: Flow) -> None:
     await caller.call("submit_job", "a", JobDependencies("first", singleton_key="key", payload={"n": 1}), "w")
     await caller.call("submit_job", "b", JobDependencies("other"), "w")
     lease = await caller.call("get_work", "w", ["first"])
@@ -98,10 +96,10 @@ async def test_a_leased_job_is_handed_on_with_a_time_and_another_payload(
     await caller.commit()
     view = await caller.call("get_job", "a")
     assert (view.payload, view.wait_for, view.status) == ({}, ("b",), JobStatus.PENDING_JOBS)
-    assert emptied.wait_for("a") == ["b"]
+    assert flow.wait_for("a") == ["b"]
 
 
-async def test_jobs_without_a_lease_are_completed_and_changed(caller: Caller, emptied: Flow) -> None:
+async def test_jobs_without_a_lease_are_completed_and_changed(caller: Caller, flow: Flow) -> None:
     for job_id in ("a", "b"):
         await caller.call("submit_job", job_id, JobDependencies("old", singleton_key=job_id), "w")
     changed = await caller.call(
@@ -116,45 +114,45 @@ async def test_jobs_without_a_lease_are_completed_and_changed(caller: Caller, em
     assert await caller.call("get_work", "w", ["old"]) is None
     assert (await caller.call("get_work", "w", ["new"])).job_id == "a"
     await caller.commit()
-    assert (emptied.live(), emptied.archived()) == (["a"], ["b"])
+    assert (flow.live(), flow.archived()) == (["a"], ["b"])
 
 
 async def test_the_callers_writes_and_the_job_are_there_together_or_not_at_all(
-    caller: Caller, emptied: Flow
+    caller: Caller, flow: Flow
 ) -> None:
-    emptied.rows("create table if not exists pgwf.orders (id text); truncate pgwf.orders")
+    flow.rows("create table if not exists pgwf.orders (id text); truncate pgwf.orders")
     orders = "select id from pgwf.orders"
     await caller.write("insert into pgwf.orders values ('one')")
     await caller.call("submit_job", "one", JobDependencies("cap"), "shop")
-    assert (emptied.values(orders), emptied.live()) == ([], [])
+    assert (flow.values(orders), flow.live()) == ([], [])
     await caller.rollback()
-    assert (emptied.values(orders), emptied.live()) == ([], [])
+    assert (flow.values(orders), flow.live()) == ([], [])
     await caller.write("insert into pgwf.orders values ('two')")
     with pytest.raises(DependencyViolation, match="nobody"):
         await caller.call("submit_job", "x", JobDependencies("cap", ["nobody"]), "shop", savepoint=True)
     await caller.call("submit_job", "two", JobDependencies("cap"), "shop", savepoint=True)
     await caller.commit()
-    assert (emptied.values(orders), emptied.live()) == (["two"], ["two"])
+    assert (flow.values(orders), flow.live()) == (["two"], ["two"])
 
 
-async def test_a_lease_is_taken_up_again_after_a_rollback(caller: Caller, emptied: Flow) -> None:
+async def test_a_lease_is_taken_up_again_after_a_rollback(caller: Caller, flow: Flow) -> None:
     await caller.call("submit_job", "a", JobDependencies("cap"), "w")
     lease = await caller.call("get_work", "w", ["cap"])
     await caller.commit()
     await caller.under(lease, "complete")
     await caller.rollback()
-    assert (lease.state, emptied.live()) == (LeaseState.RELEASED, ["a"])
+    assert (lease.state, flow.live()) == (LeaseState.RELEASED, ["a"])
     lease.reopen()
     assert lease.state is LeaseState.ACTIVE
     await caller.under(lease, "complete")
     await caller.commit()
-    assert emptied.archived() == ["a"]
+    assert flow.archived() == ["a"]
 
 
-async def test_times_without_end_are_none_on_every_driver(caller: Caller, emptied: Flow) -> None:
-    emptied.submit("a", available_at="-infinity")
-    emptied.submit("far", available_at="20000-01-01Z", expires_at="-infinity")
-    emptied.submit("never", available_at="infinity")
+async def test_times_without_end_are_none_on_every_driver(caller: Caller, flow: Flow) -> None:
+    flow.submit("a", available_at="-infinity")
+    flow.submit("far", available_at="20000-01-01Z", expires_at="-infinity")
+    flow.submit("never", available_at="infinity")
     views = {view.job_id: view for view in await caller.call("list_jobs")}
     assert [(views[each].available_at, views[each].expires_at) for each in ("a", "far", "never")] == [
         *((None, None), (None, None), (None, None))
@@ -166,13 +164,11 @@ async def test_times_without_end_are_none_on_every_driver(caller: Caller, emptie
     assert (await caller.call("get_job", "never")).cancel_requested_by == "w"
 
 
-async def test_several_jobs_are_leased_oldest_first_and_listed_by_pages(
-    caller: Caller, emptied: Flow
-) -> None:
+async def test_several_jobs_are_leased_oldest_first_and_listed_by_pages(caller: Caller, flow: Flow) -> None:
     names = ["e", "d", "c", "b", "a"]
     for name in names:
-        emptied.submit(name)
-    emptied.submit("other", "other", wait_for=["a"])
+        flow.submit(name)
+    flow.submit("other", "other", wait_for=["a"])
     leases = await caller.call("get_work_batch", "w", ["cap"], limit=2, lease_seconds=45)
     assert [lease.job_id for lease in leases] == ["e", "d"]
     assert len({lease.lease_id for lease in leases}) == 2
@@ -188,7 +184,7 @@ async def test_several_jobs_are_leased_oldest_first_and_listed_by_pages(
     assert await caller.call("get_job", "unknown") is None
 
 
-async def test_a_job_is_cancelled_and_archived(caller: Caller, emptied: Flow) -> None:
+async def test_a_job_is_cancelled_and_archived(caller: Caller, flow: Flow) -> None:
     for name in ("a", "leased", "dependent"):
         await caller.call("submit_job", name, JobDependencies(name), "w")
     await caller.call("reschedule_unheld_job", "dependent", "w", JobDependencies("dependent", ["a"]))
@@ -211,12 +207,12 @@ async def test_a_job_is_cancelled_and_archived(caller: Caller, emptied: Flow) ->
         await caller.rollback()
     await caller.under(lease, "complete")
     await caller.commit()
-    assert (emptied.live(), emptied.archived()) == (["dependent"], ["a", "leased"])
+    assert (flow.live(), flow.archived()) == (["dependent"], ["a", "leased"])
 
 
-async def test_what_happened_is_traced_and_purged(caller: Caller, emptied: Flow) -> None:
+async def test_what_happened_is_traced_and_purged(caller: Caller, flow: Flow) -> None:
     await caller.call("submit_job", "a", JobDependencies("cap", payload={"secret": 1}), "shop")
-    emptied.rows(
+    flow.rows(
         "insert into pgwf.jobs_trace (job_id, event_type, worker_id, input_data) values ('a', 'new', 'x', '{}')"
     )
     await caller.commit()
@@ -238,16 +234,16 @@ async def test_what_happened_is_traced_and_purged(caller: Caller, emptied: Flow)
     assert await caller.call("purge_trace", before=NEXT_YEAR) == 1
 
 
-async def test_the_switches_are_set_and_read(caller: Caller, emptied: Flow) -> None:
+async def test_the_switches_are_set_and_read(caller: Caller, flow: Flow) -> None:
     assert (await caller.call("is_trace_enabled"), await caller.call("is_notify_enabled")) == (True, False)
     assert await caller.call("crash_concern_threshold") == 5
     assert (await caller.call("set_trace", False), await caller.call("set_notify", True)) == (False, True)
     assert await caller.call("set_crash_concern_threshold", 1) == 1
     await caller.commit()
-    emptied.submit("a")
+    flow.submit("a")
     for _ in range(2):
-        emptied.lease()
-        emptied.lapse("a")
+        flow.lease()
+        flow.lapse("a")
     assert await caller.call("get_work", "w", ["cap"]) is None
     view = await caller.call("get_job", "a")
     assert (view.status, view.consecutive_expirations, view.lease_expiration_count) == (
@@ -258,15 +254,15 @@ async def test_the_switches_are_set_and_read(caller: Caller, emptied: Flow) -> N
     assert (await caller.call("is_trace_enabled"), await caller.call("is_notify_enabled")) == (False, True)
 
 
-async def test_every_refusal_has_its_class(caller: Caller, emptied: Flow) -> None:
+async def test_every_refusal_has_its_class(caller: Caller, flow: Flow) -> None:
     for name in ("live", "done", "cancelled", "leased"):
-        emptied.submit(name, name)
-    emptied.finish("done")
-    emptied.cancel("cancelled")
+        flow.submit(name, name)
+    flow.finish("done")
+    flow.cancel("cancelled")
     lost = await caller.call("get_work", "w", ["leased"])
     await caller.commit()
-    emptied.lapse("leased")
-    emptied.take("leased")
+    flow.lapse("leased")
+    flow.take("leased")
 
     async def refused(kind: type[WorkflowError], name: str, job_id: str, *arguments: object) -> WorkflowError:
         with pytest.raises(kind) as caught:
@@ -306,9 +302,9 @@ async def test_every_refusal_has_its_class(caller: Caller, emptied: Flow) -> Non
     assert not isinstance(unknown.value, WorkflowError)
 
 
-async def test_what_can_be_repeated_says_so(caller: Caller, emptied: Flow) -> None:
-    emptied.submit("a")
-    other: Session = emptied.other()
+async def test_what_can_be_repeated_says_so(caller: Caller, flow: Flow) -> None:
+    flow.submit("a")
+    other: Session = flow.other()
     await caller.write("set local lock_timeout = '1ms'")
     with other.connection.transaction():
         other.rows("select from pgwf.jobs for update")
@@ -317,7 +313,7 @@ async def test_what_can_be_repeated_says_so(caller: Caller, emptied: Flow) -> No
     assert locked.value.sqlstate == "55P03"
     await caller.rollback()
     await caller.call("get_job", "a")
-    (pid,) = emptied.values(
+    (pid,) = flow.values(
         "select pid from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
     )
     other.rows("select pg_terminate_backend(%s, 10000)", pid)

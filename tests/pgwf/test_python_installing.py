@@ -37,18 +37,18 @@ async def test_the_schema_is_installed_and_verified_over_every_source(kind: str,
 
 
 @pytest.mark.parametrize("kind", ["dsn", "async pool"])
-async def test_a_role_that_was_granted_the_schema_works_but_does_not_switch(kind: str, emptied: Flow) -> None:
+async def test_a_role_that_was_granted_the_schema_works_but_does_not_switch(kind: str, flow: Flow) -> None:
     role = f'worker "{secrets.token_hex(4)}"'
     quoted = '"' + role.replace('"', '""') + '"'
-    emptied.rows(f"create role {quoted}")
-    async with open_source(kind, emptied.dsn) as source:
-        installer = installer_for(kind, source, emptied.schema)
+    flow.rows(f"create role {quoted}")
+    async with open_source(kind, flow.dsn) as source:
+        installer = installer_for(kind, source, flow.schema)
         await settled(installer.grant(role))
         for wrong in ("", "a\0"):
             with pytest.raises(InvalidArgument):
                 await settled(installer.grant(wrong))
-    workflow = Workflow(schema=emptied.schema)
-    with psycopg.connect(emptied.dsn, autocommit=True) as connection:
+    workflow = Workflow(schema=flow.schema)
+    with psycopg.connect(flow.dsn, autocommit=True) as connection:
         connection.execute(f"set role {quoted}".encode())
         workflow.submit_job(connection, "a", JobDependencies("cap"), "w")
         lease = workflow.get_work(connection, "w", ["cap"])
@@ -60,10 +60,10 @@ async def test_a_role_that_was_granted_the_schema_works_but_does_not_switch(kind
         assert workflow.purge_trace(connection, before=lease.lease_expires_at) == 4
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             workflow.set_trace(connection, False)
-    assert emptied.archived() == ["a"]
+    assert flow.archived() == ["a"]
 
 
-async def test_what_is_no_source_is_refused(emptied: Flow) -> None:
-    for wrong in (None, 3, emptied.connection):
+async def test_what_is_no_source_is_refused(flow: Flow) -> None:
+    for wrong in (None, 3, flow.connection):
         with pytest.raises(TypeError, match="does not hand out connections"):
             AsyncInstaller(wrong)

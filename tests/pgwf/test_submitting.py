@@ -147,7 +147,8 @@ def test_unknown_dependencies_are_named(flow: Flow) -> None:
 
 def test_a_submission_shares_the_fate_of_its_transaction(flow: Flow) -> None:
     other = flow.other()
-    flow.rows("create table pgwf.orders (id text)")
+    flow.rows("create table if not exists pgwf.orders (id text)")
+    flow.rows("truncate pgwf.orders")
     with flow.connection.transaction(force_rollback=True):
         flow.rows("insert into pgwf.orders values ('1')")
         flow.submit("a")
@@ -163,10 +164,11 @@ def test_a_submission_shares_the_fate_of_its_transaction(flow: Flow) -> None:
 
 def test_the_parts_of_a_job_are_returned(flow: Flow) -> None:
     flow.submit("p")
-    cursor = flow.connection.execute(
+    call = (
         f"select * from {flow.schema}.submit_job('a', 'w', 'cap', array['p'], '{{\"n\": 1}}'::jsonb, 'key',"
         " '2031-01-01 00:00:00Z'::timestamptz, 'infinity'::timestamptz)"
     )
+    cursor = flow.connection.execute(call.encode())
     assert cursor.description is not None
     assert [column.name for column in cursor.description] == [
         *("job_id", "next_need", "wait_for", "payload", "available_at")

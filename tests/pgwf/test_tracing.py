@@ -1,4 +1,4 @@
-from tests.pgwf.flow import Flow
+from tests.pgwf.flow import Flow, Session
 
 # The keys of the input and of the output of each event.
 EVENTS = {
@@ -41,7 +41,7 @@ EVENTS = {
 }
 
 
-def _live_through_everything(flow: Flow) -> None:
+def _live_through_everything(flow: Session) -> None:
     for job_id in "abc":
         flow.submit(job_id, job_id, payload='{"secret": 1}')
     flow.take("a")

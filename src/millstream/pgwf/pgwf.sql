@@ -187,6 +187,11 @@ begin
 end
 $$;
 
+-- Without its row nothing would be leased.
+insert into pgwf.settings (only_row)
+values (true)
+on conflict do nothing;
+
 do $$
 declare
     v_table text;
@@ -847,6 +852,7 @@ declare
     v_busy text[] := '{}';
     v_seen bigint;
     v_set_aside integer := 0;
+    v_defeats integer := 0;
     v_chosen text[] := '{}';
     v_capability text;
 begin
@@ -937,8 +943,14 @@ begin
             v_set_aside := v_set_aside + cardinality(v_dead);
             perform pgwf._set_aside(v_dead, v_now);
         end if;
-        exit when cardinality(v_chosen) >= p_limit_jobs or v_seen < v_window;
-        v_window := v_window * 4;
+        exit when cardinality(v_chosen) >= p_limit_jobs;
+        if v_seen < v_window then
+            -- All there was has been seen. When others were quicker with all of it, there may be more by now.
+            exit when v_chosen <> '{}' or v_ready = '{}' or v_defeats >= 3;
+            v_defeats := v_defeats + 1;
+        else
+            v_window := v_window * 4;
+        end if;
     end loop;
 
     if v_chosen = '{}' then
@@ -1077,17 +1089,13 @@ declare
     v_available_at timestamptz;
     v_trace boolean;
     v_notify boolean;
-    v_threshold bigint;
     v_job pgwf.jobs;
 begin
     perform pgwf._require_job(p_job_id);
     perform pgwf._require_worker(p_worker_id);
     select j.* into v_job from pgwf.jobs as j where j.job_id = p_job_id for no key update;
     v_now := clock_timestamp();
-    select s.trace_enabled, s.notify_enabled, s.crash_concern_threshold
-    into v_trace, v_notify, v_threshold
-    from pgwf.settings as s
-    where s.only_row;
+    select s.trace_enabled, s.notify_enabled into v_trace, v_notify from pgwf.settings as s where s.only_row;
     if p_held then
         if v_job.job_id is null or v_job.lease_id is distinct from p_lease_id or v_job.lease_id is null
             or v_job.lease_expires_at <= v_now

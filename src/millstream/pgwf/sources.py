@@ -10,6 +10,8 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
 )
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 from millstream.drivers import is_one_of
@@ -175,26 +177,19 @@ def _pool_or_callable(source: object, expected: str) -> object:
 
 
 def _connected(dsn: str) -> AbstractContextManager[object]:
-    # Here, so that whoever has another driver does not need this one.
-    import psycopg
-
-    return psycopg.connect(dsn, autocommit=True)
+    # Whoever has another driver does not need this one.
+    psycopg = import_module("psycopg")
+    return cast("AbstractContextManager[object]", psycopg.connect(dsn, autocommit=True))
 
 
 @asynccontextmanager
 async def _connected_async(dsn: str) -> AsyncGenerator[object]:
-    try:
-        import asyncpg
-    except ImportError:
-        import psycopg
-
+    if find_spec("asyncpg") is None:
+        psycopg = import_module("psycopg")
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             yield connection
         return
-    opened = cast(
-        "_Closeable",
-        await asyncpg.connect(dsn),  # pyright: ignore[reportUnknownMemberType] - it ships no types
-    )
+    opened = cast("_Closeable", await import_module("asyncpg").connect(dsn))
     try:
         yield opened
     finally:

@@ -1,12 +1,15 @@
 """Cost of a measured phase: CPU seconds of everyone who takes part, and bytes of write-ahead log."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 from millstream.cli.bench.load import Generators, ProgressCallback
 from millstream.cli.bench.plan import Outcome
 from millstream.cli.bench.process_cpu import tree_cpu_seconds
 from millstream.cli.bench.server import Server
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,18 @@ async def run_measured(
     server: Server, generators: Generators, seconds: float, on_progress: ProgressCallback | None = None
 ) -> tuple[Outcome, Cost]:
     """Run one phase and measure what it cost."""
+    outcome, cost = await with_cost(server, generators.run(seconds, on_progress))
+    return outcome, replace(cost, generator_cpu_seconds=outcome.cpu_seconds)
+
+
+async def with_cost(server: Server, work: Awaitable[_T]) -> tuple[_T, Cost]:
+    """Await `work` and measure what it cost, whoever generates the load."""
     before = await _read_meters(server)
-    outcome = await generators.run(seconds, on_progress)
+    outcome = await work
     after = await _read_meters(server)
     return outcome, Cost(
         server_cpu_seconds=_difference(before.server_cpu_seconds, after.server_cpu_seconds),
         postgres_cpu_seconds=_difference(before.postgres_cpu_seconds, after.postgres_cpu_seconds),
-        generator_cpu_seconds=outcome.cpu_seconds,
         wal_bytes=None
         if before.wal_bytes is None or after.wal_bytes is None
         else after.wal_bytes - before.wal_bytes,

@@ -11,6 +11,7 @@ from millstream.cli.bench.scenarios.jobs import (
     measure_create,
     measure_lifecycle,
 )
+from millstream.cli.bench.scenarios.pgwf import measure_cycle, measure_sleepers
 from millstream.cli.bench.scenarios.start import measure_start
 from millstream.cli.bench.scenarios.worker import measure_latency, measure_worker
 
@@ -90,6 +91,24 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         target=Target(p99_ms=100),
         # An honest user beside the flood, not a second flood.
         connections=8,
+    ),
+    Scenario(
+        name="pgwf-cycle",
+        summary="submit 10, get_work(10), complete them through the SQL functions, 100,000 waiting jobs in the table",
+        item="job",
+        measure=measure_cycle,
+        target=Target(rate_per_second=2_000, yardstick_ratio=0.1),
+        needs=Needs.DATABASE,
+        connections=4,
+    ),
+    Scenario(
+        name="pgwf-sleepers",
+        summary="pgwf-cycle with 1,000,000 sleeping jobs of the same capability",
+        item="job",
+        measure=measure_sleepers,
+        target=Target(baseline_ratio=0.8),
+        needs=Needs.DATABASE,
+        connections=4,
     ),
     Scenario(
         name="start",

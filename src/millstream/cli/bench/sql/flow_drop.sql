@@ -1,0 +1,1 @@
+drop schema if exists millstream_bench_flow cascade;
