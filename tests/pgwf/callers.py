@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import psycopg
@@ -34,7 +34,7 @@ SOURCES = [*SYNC_SOURCES, *ASYNC_SOURCES]
 
 async def settled(value: Awaitable[T] | T) -> T:
     """Return what a call of either kind returns."""
-    return await value if inspect.isawaitable(value) else value
+    return await cast("Awaitable[T]", value) if inspect.isawaitable(value) else cast("T", value)
 
 
 @dataclass

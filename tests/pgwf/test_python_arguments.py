@@ -275,6 +275,7 @@ def test_errors_without_codes_are_known_by_their_words(
     with pytest.raises(psycopg.errors.RaiseException) as raised:
         flow.rows(f"do $$ begin raise exception '{message}'; end $$")
     found = classified(raised.value, "x")
+    assert found is not None
     assert type(found) is kind
     assert (found.message, found.job_id, found.sqlstate, found.code) == (message, "x", "P0001", None)
 

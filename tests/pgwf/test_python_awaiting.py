@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -131,7 +131,7 @@ async def test_connections_go_back_to_their_pool_without_listening(flow: Flow) -
     with psycopg.connect(flow.dsn) as connection:
 
         @contextlib.contextmanager
-        def lent() -> Iterator[psycopg.Connection]:
+        def lent() -> Generator[psycopg.Connection]:
             yield connection
 
         workflow = Workflow(schema=flow.schema)
