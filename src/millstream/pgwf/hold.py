@@ -70,10 +70,12 @@ class Hold:
             raise type(lost)(
                 lost.message, job_id=lost.job_id, sqlstate=lost.sqlstate, code=lost.code
             ) from lost
-        if self.remaining <= 0:
-            raise LeaseExpired(
-                f"the lease of job {self.leased.job_id} has expired", job_id=self.leased.job_id
-            )
+        self._require_time()
+
+    def reopen(self) -> None:
+        """Undo a release; what the lease was lost to before stands. Raises LeaseExpired."""
+        self._require_time()
+        self.is_released = False
 
     def require_active(self) -> None:
         """Raise unless the lease is active: LeaseExpired, or what it was lost to."""
@@ -85,6 +87,12 @@ class Hold:
         """Raise unless the job may be completed, as one may that was asked to be cancelled while it was leased."""
         if self.is_released or self.remaining <= 0 or not isinstance(self.loss, JobCancelled):
             self.require_active()
+
+    def _require_time(self) -> None:
+        if self.remaining <= 0:
+            raise LeaseExpired(
+                f"the lease of job {self.leased.job_id} has expired", job_id=self.leased.job_id
+            )
 
     def beat_after(self) -> float:
         """Return in how many seconds the lease is to be extended: with half of it gone and 5 seconds to spare, and

@@ -73,8 +73,7 @@ class AsyncLease(HeldJob):
 
         A keep-alive that is entered goes on. Raises LeaseExpired when the lease has ended meanwhile.
         """
-        self._hold.raise_if_over()
-        self._hold.is_released = False
+        self._hold.reopen()
         for keeper in self._keepers:
             keeper.resume()
 
