@@ -1,6 +1,6 @@
-"""Writes the blocking client from the asyncio one, so that nobody keeps twins by hand.
+"""Writes the blocking client from the asyncio one, and the calls of workflows likewise, so that nobody keeps twins by hand.
 
-`python scripts/generate_sync_client.py` rewrites `client/_sync` from `client/_async`; `--check` writes
+`python scripts/generate_sync_client.py` rewrites `_sync` from `_async` in both packages; `--check` writes
 nothing and exits 1, naming the files, when that would change any of them. Works on tokens: `async` and
 `await` go, names change, everything else stays; ruff then formats the result.
 """
@@ -14,10 +14,12 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-CLIENT = Path(__file__).resolve().parents[1] / "src" / "millstream" / "client"
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+PACKAGES = (SOURCE / "millstream" / "client", SOURCE / "millstream" / "pgwf")
 
 NAMES = {
     "_async": "_sync",
+    "AbstractAsyncContextManager": "AbstractContextManager",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",
@@ -26,7 +28,7 @@ NAMES = {
     "StopAsyncIteration": "StopIteration",
 }
 
-DOCSTRINGS = {"__init__.py": '"""The blocking client, generated from `_async`: change that one instead."""\n'}
+DOCSTRINGS = {"__init__.py": '"""The blocking calls, generated from `_async`: change that one instead."""\n'}
 
 
 def main() -> int:
@@ -34,17 +36,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on any difference")
     check: bool = parser.parse_args().check
-    expected = {path.name: generate(path) for path in sorted((CLIENT / "_async").glob("*.py"))}
-    target = CLIENT / "_sync"
+    outcomes = [synchronize(package, check=check) for package in PACKAGES]
+    return 1 if check and any(outcomes) else 0
+
+
+def synchronize(package: Path, *, check: bool) -> bool:
+    """Generate the twins of one package, or compare them; returns whether any differed."""
+    target = package / "_sync"
+    expected = {path.name: generate(path, target) for path in sorted((package / "_async").glob("*.py"))}
     present = {path.name: path.read_text("utf-8") for path in target.glob("*.py")}
     different = sorted(
         name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name)
     )
     for name in different:
-        print(f"{'differs' if check else 'writing'}: {(target / name).relative_to(CLIENT.parents[2])}")
+        print(f"{'differs' if check else 'writing'}: {(target / name).relative_to(SOURCE)}")
         if not check:
             write(target / name, expected.get(name))
-    return 1 if check and different else 0
+    return bool(different)
 
 
 def write(path: Path, text: str | None) -> None:
@@ -56,11 +64,11 @@ def write(path: Path, text: str | None) -> None:
         path.write_text(text, "utf-8")
 
 
-def generate(source: Path) -> str:
+def generate(source: Path, target: Path) -> str:
     """The blocking twin of one file."""
     if source.name in DOCSTRINGS:
         return DOCSTRINGS[source.name]
-    name = str(CLIENT / "_sync" / source.name)
+    name = str(target / source.name)
     text = transform(source.read_text("utf-8"))
     text = ruff(["check", "--select", "I", "--fix", "--quiet", "--stdin-filename", name, "-"], text)
     return ruff(["format", "--quiet", "--stdin-filename", name, "-"], text)
@@ -104,8 +112,8 @@ def _blocking(tokens: Iterator[tokenize.TokenInfo]) -> Iterator[tokenize.TokenIn
 
 
 def blocking_name(name: str) -> str:
-    """`AsyncJobs` becomes `Jobs`, `__aenter__` becomes `__enter__`."""
-    return NAMES.get(name) or re.sub(r"^(_?)Async(?=[A-Z])", r"\1", name)
+    """`AsyncJobs` becomes `Jobs`, `run_async` becomes `run`, `__aenter__` becomes `__enter__`."""
+    return NAMES.get(name) or re.sub(r"^(_?)Async(?=[A-Z])", r"\1", name).removesuffix("_async")
 
 
 def blocking_text(text: str) -> str:

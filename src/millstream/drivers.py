@@ -18,6 +18,20 @@ from typing import Any, Protocol, cast
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|:(?P<name>[a-z][a-z0-9_]*)")
 _SAVEPOINT = "millstream_call"
 
+_PSYCOPG = ("psycopg", "Connection")
+_SQLALCHEMY = (("sqlalchemy.engine", "Connection"), ("sqlalchemy.orm", "Session"))
+_SYNCHRONOUS = "psycopg.Connection, sqlalchemy.Connection or sqlalchemy.orm.Session"
+_ASYNC_PSYCOPG = ("psycopg", "AsyncConnection")
+_ASYNCPG = (("asyncpg.connection", "Connection"), ("asyncpg.pool", "PoolConnectionProxy"))
+_ASYNC_SQLALCHEMY = (
+    ("sqlalchemy.ext.asyncio", "AsyncConnection"),
+    ("sqlalchemy.ext.asyncio", "AsyncSession"),
+)
+_ASYNCHRONOUS = "psycopg.AsyncConnection, asyncpg.Connection, or SQLAlchemy's AsyncConnection or AsyncSession"
+
+# Connection exceptions are class 08. Then the server's shutting down or starting up, and too many connections.
+_LOST = ("08", "57P01", "57P02", "57P03", "53300")
+
 Rows = list[tuple[Any, ...]]  # pyright: ignore[reportExplicitAny] - columns of any type
 
 
@@ -83,13 +97,13 @@ def execute(connection: object, sql: str, parameters: Mapping[str, object]) -> R
     Takes `psycopg.Connection`, and SQLAlchemy's `Connection` and `Session`. Raises TypeError for anything else, and
     what the driver raises.
     """
-    if _is_one_of(connection, ("psycopg", "Connection")):
+    if is_one_of(connection, _PSYCOPG):
         with cast("_Psycopg", connection).cursor(row_factory=_tuple_row()) as cursor:
             cursor.execute(_percent_style(sql), parameters)
             return cursor.fetchall() if cursor.description is not None else []
-    if _is_one_of(connection, ("sqlalchemy.engine", "Connection"), ("sqlalchemy.orm", "Session")):
+    if is_one_of(connection, *_SQLALCHEMY):
         return _rows(cast("_SqlAlchemy", connection).execute(_text(sql), dict(parameters)))
-    raise _unsupported(connection, "psycopg.Connection, sqlalchemy.Connection or sqlalchemy.orm.Session")
+    raise _unsupported(connection, _SYNCHRONOUS)
 
 
 async def execute_async(connection: object, sql: str, parameters: Mapping[str, object]) -> Rows:
@@ -98,7 +112,7 @@ async def execute_async(connection: object, sql: str, parameters: Mapping[str, o
     Takes `psycopg.AsyncConnection`, `asyncpg.Connection` (also one of a pool), and SQLAlchemy's `AsyncConnection` and
     `AsyncSession`. Raises TypeError for anything else, and what the driver raises.
     """
-    if _is_one_of(connection, ("psycopg", "AsyncConnection")):
+    if is_one_of(connection, _ASYNC_PSYCOPG):
         async with cast("_AsyncPsycopg", connection).cursor(row_factory=_tuple_row()) as cursor:
             await cursor.execute(_percent_style(sql), parameters)
             return await cursor.fetchall() if cursor.description is not None else []
@@ -106,20 +120,27 @@ async def execute_async(connection: object, sql: str, parameters: Mapping[str, o
         numbered, names = _numbered_style(sql)
         rows = await cast("_Asyncpg", connection).fetch(numbered, *(parameters[name] for name in names))
         return [tuple(row.values()) for row in rows]
-    if _is_one_of(
-        connection, ("sqlalchemy.ext.asyncio", "AsyncConnection"), ("sqlalchemy.ext.asyncio", "AsyncSession")
-    ):
+    if is_one_of(connection, *_ASYNC_SQLALCHEMY):
         return _rows(await cast("_AsyncSqlAlchemy", connection).execute(_text(sql), dict(parameters)))
-    raise _unsupported(
-        connection,
-        "psycopg.AsyncConnection, asyncpg.Connection, or SQLAlchemy's AsyncConnection or AsyncSession",
-    )
+    raise _unsupported(connection, _ASYNCHRONOUS)
+
+
+def require_connection(connection: object) -> None:
+    """Raise TypeError unless `execute` takes this connection."""
+    if not is_one_of(connection, _PSYCOPG, *_SQLALCHEMY):
+        raise _unsupported(connection, _SYNCHRONOUS)
+
+
+def require_connection_async(connection: object) -> None:
+    """Raise TypeError unless `execute_async` takes this connection."""
+    if not is_one_of(connection, _ASYNC_PSYCOPG, *_ASYNCPG, *_ASYNC_SQLALCHEMY):
+        raise _unsupported(connection, _ASYNCHRONOUS)
 
 
 @contextmanager
 def savepoint(connection: object) -> Generator[None]:
     """Undo what was done within if it fails, so that the caller's transaction can go on."""
-    if _is_one_of(connection, ("psycopg", "Connection")) and not _in_transaction(connection):
+    if is_one_of(connection, _PSYCOPG) and not _in_transaction(connection):
         # Each statement is a transaction of its own: a failed one leaves nothing to undo.
         yield
         return
@@ -135,9 +156,7 @@ def savepoint(connection: object) -> Generator[None]:
 @asynccontextmanager
 async def savepoint_async(connection: object) -> AsyncGenerator[None]:
     """Undo what was done within if it fails, so that the caller's transaction can go on."""
-    if (
-        _is_one_of(connection, ("psycopg", "AsyncConnection")) or _is_asyncpg(connection)
-    ) and not _in_transaction(connection):
+    if is_one_of(connection, _ASYNC_PSYCOPG, *_ASYNCPG) and not _in_transaction(connection):
         yield
         return
     await execute_async(connection, f"savepoint {_SAVEPOINT}", {})
@@ -180,6 +199,20 @@ def message_of(error: BaseException) -> str:
     return str(error)
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether a driver failed because the connection is gone, or could not be made; it may be possible later."""
+    sqlstate = sqlstate_of(error)
+    if sqlstate is not None:
+        return sqlstate.startswith(_LOST)
+    return any(
+        isinstance(cause, OSError)
+        or is_one_of(cause, ("psycopg", "OperationalError"), ("sqlalchemy.exc", "TimeoutError"))
+        # The same class stands for what callers do wrong.
+        or (is_one_of(cause, ("asyncpg", "InterfaceError")) and "is closed" in str(cause))
+        for cause in _causes(error)
+    )
+
+
 def _causes(error: BaseException) -> Generator[BaseException]:
     """Yield `error` and what it was made of: SQLAlchemy wraps its driver's."""
     seen: set[int] = set()
@@ -190,7 +223,8 @@ def _causes(error: BaseException) -> Generator[BaseException]:
         inner = getattr(inner, "orig", None) or inner.__cause__
 
 
-def _is_one_of(connection: object, *names: tuple[str, str]) -> bool:
+def is_one_of(connection: object, *names: tuple[str, str]) -> bool:
+    """Whether something is an instance of a class, by module and name, that need not be imported."""
     for module, name in names:
         known = getattr(sys.modules.get(module), name, None)
         if isinstance(known, type) and isinstance(connection, known):
@@ -199,9 +233,7 @@ def _is_one_of(connection: object, *names: tuple[str, str]) -> bool:
 
 
 def _is_asyncpg(connection: object) -> bool:
-    return _is_one_of(
-        connection, ("asyncpg.connection", "Connection"), ("asyncpg.pool", "PoolConnectionProxy")
-    )
+    return is_one_of(connection, *_ASYNCPG)
 
 
 def _in_transaction(connection: object) -> bool:

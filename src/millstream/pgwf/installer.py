@@ -1,71 +1,37 @@
 """Installs the schema into a database, and tells whether it is there. Contract: pgwf 3."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from importlib import import_module
-from typing import Protocol, cast
-
+from millstream.drivers import Rows, execute, execute_async
+from millstream.pgwf.arguments import require_text
+from millstream.pgwf.channels import quoted
 from millstream.pgwf.errors import InstallError, VerifyError
 from millstream.pgwf.script import (
     DEFAULT_SCHEMA,
     render,
     render_body,
+    render_grants,
     render_settings_check,
     render_verification,
     require_schema_name,
 )
-
-
-class Rows(Protocol):
-    """The rows of a statement, as psycopg's cursor hands them out."""
-
-    def fetchall(self) -> Iterable[object]:
-        """Return the rows that are left."""
-        ...
-
-
-class Connection(Protocol):
-    """What is used of a psycopg connection."""
-
-    def execute(self, query: str, /) -> Rows:
-        """Run a statement without parameters."""
-        ...
-
-    def transaction(self) -> AbstractContextManager[object]:
-        """Begin a transaction, or a savepoint within one."""
-        ...
-
-
-class AsyncConnection(Protocol):
-    """What is used of an asyncpg connection."""
-
-    async def execute(self, query: str, /) -> object:
-        """Run statements without parameters."""
-        ...
-
-    async def fetch(self, query: str, /) -> Iterable[object]:
-        """Return the rows of a statement."""
-        ...
-
-    def transaction(self) -> AbstractAsyncContextManager[object]:
-        """Begin a transaction, or a savepoint within one."""
-        ...
-
-    async def close(self) -> None:
-        """Hang up."""
-        ...
+from millstream.pgwf.sources import (
+    opener_of,
+    opener_of_async,
+    run_plain,
+    run_plain_async,
+    transaction,
+    transaction_async,
+)
 
 
 class Installer:
-    """Installs `schema` over connections that `source` hands out: a DSN, or what opens a psycopg connection.
+    """Installs `schema` over connections that `source` hands out.
 
-    Raises InvalidArgument for a name that a schema may not have here.
+    `source` is a DSN, a psycopg pool, SQLAlchemy's Engine, or a callable that returns a context manager of a connection.
+    Raises TypeError for anything else, InvalidArgument for a name that a schema may not have here.
     """
 
-    def __init__(
-        self, source: str | Callable[[], AbstractContextManager[Connection]], *, schema: str = DEFAULT_SCHEMA
-    ) -> None:
-        self._open = _opener(source) if isinstance(source, str) else source
+    def __init__(self, source: object, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._open = opener_of(source)
         self.schema = require_schema_name(schema)
 
     def render(self) -> str:
@@ -74,33 +40,38 @@ class Installer:
 
     def apply(self) -> None:
         """Install or upgrade in one transaction; data and switches are kept. Raises InstallError."""
-        with self._open() as connection:
-            try:
-                with connection.transaction():
-                    connection.execute(render_body(self.schema))
-            except Exception as error:
-                raise InstallError(f"{self.schema} could not be installed: {error}") from error
+        self._run(render_body(self.schema), f"{self.schema} could not be installed")
+
+    def grant(self, role: str) -> None:
+        """Let a role submit and work on jobs; the switches stay the owner's. Raises InvalidArgument, InstallError."""
+        grants = render_grants(self.schema, quoted(require_text(role, "role")))
+        self._run(grants, f"{self.schema} could not be granted to {role}")
 
     def verify(self) -> None:
         """Return if everything is there; changes nothing. Raises VerifyError, which names all that is missing."""
-        with self._open() as connection, connection.transaction():
-            _complain(connection.execute(render_verification(self.schema)).fetchall())
-            _require_settings(connection.execute(render_settings_check(self.schema)).fetchall())
+        with self._open() as connection, transaction(connection):
+            _complain(execute(connection, render_verification(self.schema), {}))
+            _require_settings(execute(connection, render_settings_check(self.schema), {}))
+
+    def _run(self, script: str, failure: str) -> None:
+        with self._open() as connection:
+            try:
+                with transaction(connection):
+                    run_plain(connection, script)
+            except Exception as error:
+                raise InstallError(f"{failure}: {error}") from error
 
 
 class AsyncInstaller:
-    """Installs `schema` over connections that `source` hands out: a DSN, or what opens an asyncpg connection.
+    """Installs `schema` over connections that `source` hands out.
 
-    Raises InvalidArgument for a name that a schema may not have here.
+    `source` is a DSN, a pool of asyncpg or psycopg, SQLAlchemy's AsyncEngine, or a callable that returns an asynchronous
+    context manager of a connection. Raises TypeError for anything else, InvalidArgument for a name that a schema may
+    not have here.
     """
 
-    def __init__(
-        self,
-        source: str | Callable[[], AbstractAsyncContextManager[AsyncConnection]],
-        *,
-        schema: str = DEFAULT_SCHEMA,
-    ) -> None:
-        self._open = _async_opener(source) if isinstance(source, str) else source
+    def __init__(self, source: object, *, schema: str = DEFAULT_SCHEMA) -> None:
+        self._open = opener_of_async(source)
         self.schema = require_schema_name(schema)
 
     def render(self) -> str:
@@ -109,47 +80,33 @@ class AsyncInstaller:
 
     async def apply(self) -> None:
         """Install or upgrade in one transaction; data and switches are kept. Raises InstallError."""
-        async with self._open() as connection:
-            try:
-                async with connection.transaction():
-                    await connection.execute(render_body(self.schema))
-            except Exception as error:
-                raise InstallError(f"{self.schema} could not be installed: {error}") from error
+        await self._run(render_body(self.schema), f"{self.schema} could not be installed")
+
+    async def grant(self, role: str) -> None:
+        """Let a role submit and work on jobs; the switches stay the owner's. Raises InvalidArgument, InstallError."""
+        grants = render_grants(self.schema, quoted(require_text(role, "role")))
+        await self._run(grants, f"{self.schema} could not be granted to {role}")
 
     async def verify(self) -> None:
         """Return if everything is there; changes nothing. Raises VerifyError, which names all that is missing."""
+        async with self._open() as connection, transaction_async(connection):
+            _complain(await execute_async(connection, render_verification(self.schema), {}))
+            _require_settings(await execute_async(connection, render_settings_check(self.schema), {}))
+
+    async def _run(self, script: str, failure: str) -> None:
         async with self._open() as connection:
-            _complain(await connection.fetch(render_verification(self.schema)))
-            _require_settings(await connection.fetch(render_settings_check(self.schema)))
+            try:
+                async with transaction_async(connection):
+                    await run_plain_async(connection, script)
+            except Exception as error:
+                raise InstallError(f"{failure}: {error}") from error
 
 
-def _complain(found: Iterable[object]) -> None:
-    missing = [cast("tuple[str]", row)[0] for row in found]
+def _complain(missing: Rows) -> None:
     if missing:
-        raise VerifyError(missing)
+        raise VerifyError([name for (name,) in missing])
 
 
-def _require_settings(found: Iterable[object]) -> None:
-    if not list(found):
+def _require_settings(found: Rows) -> None:
+    if not found:
         raise VerifyError(["the row of settings"])
-
-
-def _opener(dsn: str) -> Callable[[], AbstractContextManager[Connection]]:
-    def connect() -> AbstractContextManager[Connection]:
-        # Whoever has another driver does not need this one.
-        psycopg = import_module("psycopg")
-        return cast("AbstractContextManager[Connection]", psycopg.connect(dsn, autocommit=True))
-
-    return connect
-
-
-def _async_opener(dsn: str) -> Callable[[], AbstractAsyncContextManager[AsyncConnection]]:
-    @asynccontextmanager
-    async def connect() -> AsyncGenerator[AsyncConnection]:
-        connection = cast("AsyncConnection", await import_module("asyncpg").connect(dsn))
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
-    return connect

@@ -1,1 +1,1 @@
-"""The blocking client, generated from `_async`: change that one instead."""
+"""The blocking calls, generated from `_async`: change that one instead."""

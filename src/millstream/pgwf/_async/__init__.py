@@ -1,0 +1,1 @@
+"""The calls for asyncio, and the source of those in `_sync`."""

@@ -1,0 +1,1 @@
+"""The blocking calls, generated from `_async`: change that one instead."""
