@@ -14,7 +14,11 @@ from tests.engine.topics_by_hand import make_topic
 GROUP = "g"
 WINDOW_SECONDS = 0.25
 _ROWS = """select t.name || '-' || p.partition as label, p.member_id, p.target_member_id, p.start_offset, p.low,
-    p.lane_bases, p.lane_offsets, p.lane_seqs, p.in_flight
+    p.lane_bases, p.lane_offsets, p.lane_seqs,
+    (
+        select coalesce(sum(d.leased), 0)::int from millstream.deliveries as d
+        where d.tenant_id = p.tenant_id and d.group_id = p.group_id and d.topic_id = p.topic_id and d.partition = p.partition
+    ) as in_flight
 from millstream.group_partitions as p
 join millstream.topics as t on t.tenant_id = p.tenant_id and t.id = p.topic_id
 join millstream.consumer_groups as g on g.tenant_id = p.tenant_id and g.id = p.group_id
@@ -25,8 +29,6 @@ _LEASE = """insert into millstream.deliveries (
     lowest_leased, first_delivered_at, delivered_at, deadline
 )
 values ($1, $2, $3, $4, 3, $5, 1, $7, 3, '\\x000100', 2, $7, $6::timestamptz, $6, $6 + interval '30 seconds')"""
-_IN_FLIGHT = """update millstream.group_partitions set in_flight = in_flight + 2
-where tenant_id = $1 and group_id = $2 and topic_id = $3 and partition = $4"""
 _OWED = """select "offset", lane, visible_at, attempt from millstream.redeliveries
 where tenant_id = $1 and group_id = $2 order by 1"""
 
@@ -98,7 +100,6 @@ class Consumers:
         key = (topic.tenant_id, group_id, topic.id, partition)
         async with self.engine.context.database.transaction() as session:
             await session.run(_LEASE, *key, member_id, self.clock.now(), offset)
-            await session.run(_IN_FLIGHT, *key)
 
     async def owed(self, group_id: int) -> list[tuple[Any, ...]]:
         """Return what a group is to be delivered again."""
