@@ -68,8 +68,8 @@ async def test_the_longest_delay_is_taken_and_a_longer_one_refused(topics: Topic
     )
     assert isinstance(answers[0], PublishedMessage)
     assert answers[1:] == [
-        RefusedMessage("delay 671088.65s exceeds maximum 671088.64s"),
-        RefusedMessage("delay 700000s exceeds maximum 671088.64s"),
+        RefusedMessage("delay 186h24m48.65s exceeds maximum 186h24m48.64s"),
+        RefusedMessage("delay 194h26m40s exceeds maximum 186h24m48.64s"),
     ]
 
 

@@ -13,12 +13,12 @@ MEMBERS = 40
 PARTITIONS = 40
 # Fifty groups of tenant 1, each with forty members that own a partition each of one topic.
 _FILL = f"""
-insert into millstream.topics (tenant_id, name, partitions, retention_hours, created_at)
-values (1, 'orders', {PARTITIONS}, 168, now());
+insert into millstream.topics (tenant_id, id, name, partitions, retention_hours, created_at)
+overriding system value values (1, 1, 'orders', {PARTITIONS}, 168, now());
 insert into millstream.partitions (tenant_id, topic_id, partition)
 select 1, t.id, n from millstream.topics as t cross join generate_series(0, {PARTITIONS} - 1) as n;
-insert into millstream.consumer_groups (tenant_id, name, generation, created_at, updated_at)
-select 1, 'g' || n, 7, now(), now() from generate_series(1, {GROUPS}) as n;
+insert into millstream.consumer_groups (tenant_id, id, name, generation, created_at, updated_at)
+overriding system value select 1, n, 'g' || n, 7, now(), now() from generate_series(1, {GROUPS}) as n;
 insert into millstream.group_members (
     tenant_id, group_id, member_id, client_id, topic_ids, session_timeout_ms, joined_at, seen_at, changes
 )

@@ -14,8 +14,9 @@ from millstream.domain.tenant import Principal
 from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.batcher import Batcher
 from millstream.engine.context import Context
-from millstream.engine.handing_out import HandingOut, Page, PollRow
+from millstream.engine.handing_out import HandingOut, Page
 from millstream.engine.lease_ends import LeaseEnds, key_of
+from millstream.engine.poll_supply import PollRow
 from millstream.engine.sightings import Sightings
 from millstream.engine.wakeups import EVERYONE, group_bell, member_bell, topic_bell, until
 from millstream.store import batches, deliveries, group_positions, redeliveries
