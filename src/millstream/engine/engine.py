@@ -115,15 +115,15 @@ class Engine:
         self.log_retention = LogRetention(context)
         self.compaction = Compaction(context, self.topics, settings.topics)
         self._batchers = (
-            self.publishing.batcher,
-            self.polling.batcher,
-            self.acknowledging.acks,
-            self.acknowledging.failures,
             enqueuing.batcher,
             self.claiming.batcher,
             self.settling.completions,
             self.settling.failures,
             self.settling.renewals,
+            self.publishing.batcher,
+            self.polling.batcher,
+            self.acknowledging.acks,
+            self.acknowledging.failures,
         )
         deleting = Deleting(context)
         self.jobs = Jobs(context, enqueuing, self.claiming, self.settling, deleting)
