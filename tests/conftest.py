@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from msgspec import Struct
 
 from millstream.domain.clock import SteeredClock
@@ -28,6 +29,10 @@ from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles
 from millstream.store.tenants import NewTenant
 from tests.spare_databases import SpareDatabases
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEMPLATE = "millstream_template"
