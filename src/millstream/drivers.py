@@ -209,6 +209,8 @@ def is_lost_connection(error: BaseException) -> bool:
         or is_one_of(cause, ("psycopg", "OperationalError"), ("sqlalchemy.exc", "TimeoutError"))
         # The same class stands for what callers do wrong.
         or (is_one_of(cause, ("asyncpg", "InterfaceError")) and "is closed" in str(cause))
+        # The connection ended while another operation of it was under way.
+        or is_one_of(cause, ("asyncpg", "InternalClientError"))
         for cause in _causes(error)
     )
 
