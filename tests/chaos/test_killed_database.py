@@ -18,6 +18,7 @@ async def _kill_database(server: ChaosServer, load: Load) -> None:
     await load.until(lambda: load.ledger.statuses[503] > refused)
 
 
+@pytest.mark.slow
 async def test_requests_are_refused_politely_until_the_killed_database_is_back(start: Start) -> None:
     server = start()
     async with server.load() as load:

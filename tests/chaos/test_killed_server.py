@@ -14,6 +14,7 @@ from tests.cli.server_process import is_alive
 Start = Callable[..., ChaosServer]
 
 
+@pytest.mark.slow
 async def test_what_a_killed_server_answered_is_there_when_the_next_one_starts(start: Start) -> None:
     server = start()
     async with server.load() as load:

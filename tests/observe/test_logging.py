@@ -17,8 +17,10 @@ def untouched_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     for name in ("uvicorn.error", "uvicorn.access"):
-        # A server that ran in this process before has set its own.
-        logging.getLogger(name).setLevel(logging.NOTSET)
+        # A server that ran in this process before has set its own, and may have cut off its access log.
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
     yield
     configure_logging(LogConfig(), stream=io.StringIO())
     root.handlers[:] = handlers

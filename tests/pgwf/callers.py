@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 import psycopg
+import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 import sqlalchemy.orm
@@ -24,12 +25,20 @@ SYNC_CONNECTIONS = ["psycopg", "sqlalchemy", "session"]
 ASYNC_CONNECTIONS = [
     *("async psycopg", "asyncpg", "asyncpg pool", "async sqlalchemy", "async session", "sqlalchemy asyncpg")
 ]
-CONNECTIONS = [*SYNC_CONNECTIONS, *ASYNC_CONNECTIONS]
 SYNC_SOURCES = ["dsn", "pool", "engine", "callable", "engine.begin", "sessionmaker"]
 ASYNC_SOURCES = [
     *("async dsn", "async pool", "async engine", "async callable", "asyncpg engine", "async sessionmaker")
 ]
-SOURCES = [*SYNC_SOURCES, *ASYNC_SOURCES]
+# One of each driver and flavour; the others differ from them in how a connection is come by.
+_FIRST = {"psycopg", "session", "asyncpg", "async sqlalchemy", "dsn", "engine", "async dsn", "asyncpg engine"}
+
+
+def _sorted_by_cost(kinds: list[str]) -> list[object]:
+    return [kind if kind in _FIRST else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
+CONNECTIONS = _sorted_by_cost([*SYNC_CONNECTIONS, *ASYNC_CONNECTIONS])
+SOURCES = _sorted_by_cost([*SYNC_SOURCES, *ASYNC_SOURCES])
 
 
 async def settled(value: Awaitable[T] | T) -> T:

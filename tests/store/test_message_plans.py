@@ -92,7 +92,6 @@ async def test_the_hot_statements_touch_what_they_are_about(filled: Database) ->
         tenant_ids="array[1]",
         groups="array['g1']",
         member_ids="array['m1']",
-        
     )
     assert_no_walk(plan)
     # Five topics; all of the group's partitions are looked at.
