@@ -20,7 +20,7 @@ _WARM_UP_SECONDS = 1.0
 
 async def measure_group(run: Run) -> Measurement:
     """Members poll 500 messages at a time and acknowledge them together, two partitions each."""
-    return await _measure(run, per_second=2_000 if run.settings.smoke else 100_000, singly=False)
+    return await _measure(run, per_second=100_000, singly=False)
 
 
 async def measure_single_acks(run: Run) -> Measurement:
