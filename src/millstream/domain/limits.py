@@ -192,7 +192,6 @@ GROUPS_TENDED_MAX: Final = 500
 VISIBILITY_SECONDS_MAX: Final = 12 * 3_600
 MEMBER_IN_FLIGHT_MAX: Final = 1_000
 UNSETTLED_GAPS_MAX: Final = 100_000
-RECEIPT_CHARS_MAX: Final = 512
 RECEIPTS_MAX: Final = 1_000
 # Requests of one statement, and deliveries that a loop ends in one, of up to a thousand messages each.
 BATCH_POLLS_MAX: Final = 16

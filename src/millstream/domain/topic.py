@@ -80,11 +80,6 @@ class CompactedPartition(Struct, frozen=True, kw_only=True):
         return self.records_before - self.records_after
 
 
-def lane_of(priority: Priority) -> int:
-    """Return the lane of messages that were published without a delay."""
-    return priority + 1
-
-
 def check_topic_name(name: str) -> str:
     """Return `name` or raise BadRequest. Contract: goqueue-messaging 1.5."""
     if not name:

@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct
 from millstream.api.http.timestamps import format_optional, format_timestamp
 from millstream.api.spooled.requests import Int, Opaque
 from millstream.api.spooled.translate import status_word
-from millstream.domain.job import DependencyMode, Job, JobState
+from millstream.domain.job import Job, JobState
 from millstream.domain.tenant import Principal
 from millstream.domain.workflow import (
     Dependencies,
@@ -22,7 +22,6 @@ from millstream.domain.workflow import (
 )
 
 STATUSES = {status.name.lower(): status for status in WorkflowStatus}
-MODES = {mode.name.lower(): mode for mode in DependencyMode}
 Mode = Literal["all", "any"]
 
 
