@@ -23,8 +23,8 @@ from millstream.domain.plan import PLANS
 from millstream.domain.tenant import Principal
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
-from millstream.engine.credentials import make_key
-from millstream.engine.engine import Engine, open_engine
+from millstream.engine.credentials import KeyMaker
+from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles
 from millstream.store.tenants import NewTenant
@@ -93,7 +93,12 @@ def _processes() -> str:
 def _server_environment() -> dict[str, str]:
     # The server refuses variables of its prefix that are no settings.
     inherited = {name: value for name, value in os.environ.items() if name != _PROCESSES_VARIABLE}
-    return {**inherited, "GITHUB_WEBHOOK_SECRET": GITHUB_SECRET, "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
+    return {
+        **inherited,
+        "GITHUB_WEBHOOK_SECRET": GITHUB_SECRET,
+        "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
+        "MILLSTREAM_API_KEY_HASH_COST": "4",
+    }
 
 
 def _reachable_directory() -> str | None:
@@ -166,7 +171,7 @@ async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[
     async with installation.direct_session(server.dsn) as session:
         pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
         # A cheap hash: the strength of bcrypt is not what these tests are about.
-        key = await make_key(pepper, live=False, cost=4)
+        key = await KeyMaker(pepper=pepper, hash_cost=4).make()
         public_id = str(uuid4())
         webhook_token = secrets.token_urlsafe(32)
         created = await tenants.create_tenant(
@@ -285,7 +290,10 @@ def clock() -> SteeredClock:
 async def engine(database: Database, database_dsn: str, clock: SteeredClock) -> AsyncIterator[Engine]:
     """An engine without loops, on a fresh database, with a steered clock."""
     opened = await open_engine(
-        database, direct=lambda: installation.direct_session(database_dsn), clock=clock
+        database,
+        EngineSettings(key_hash_cost=4),
+        direct=lambda: installation.direct_session(database_dsn),
+        clock=clock,
     )
     yield opened
     await opened.close()

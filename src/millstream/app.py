@@ -20,6 +20,7 @@ from millstream.domain.topic_settings import TopicSettings
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
 from millstream.engine.context import JobMeters
+from millstream.engine.credentials import KeyMaker
 from millstream.engine.delivering import DeliverySettings
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
@@ -146,8 +147,11 @@ async def _first_tenant(session: Session, config: Config, *, embedded: bool) -> 
         slug=slug,
         billing_email=None,
         plan_tier=FIRST_PLAN,
-        pepper=await _pepper(session, config),
-        live_keys=_has_live_keys(config),
+        key_maker=KeyMaker(
+            pepper=await _pepper(session, config),
+            live=_has_live_keys(config),
+            hash_cost=config.security.api_key_hash_cost,
+        ),
     )
     development = config.server.environment is Environment.DEVELOPMENT
     admin_key = None
@@ -229,6 +233,7 @@ class App:
                 enqueue_limits=EnqueueLimits(config.queue.payload_bytes_max),
                 worker_max_concurrency=config.worker.max_concurrency,
                 live_keys=_has_live_keys(config),
+                key_hash_cost=config.security.api_key_hash_cost,
                 pepper=None if pepper is None else pepper.reveal().encode(),
                 admin_key=None if admin_key is None else admin_key.reveal(),
                 first_admin_key=config.server.environment is Environment.DEVELOPMENT,

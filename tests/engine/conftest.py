@@ -11,8 +11,7 @@ import pytest
 
 from millstream.domain.clock import SteeredClock
 from millstream.domain.tenant import Principal
-from millstream.engine import credentials
-from millstream.engine.engine import Engine, open_engine
+from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.store import installation
 from millstream.store.database import Database
 from millstream.store.relay import OpenLine, postgres_line
@@ -45,17 +44,14 @@ def consumers(engine: Engine, principal: Principal, clock: SteeredClock) -> Cons
 
 
 @pytest.fixture
-def cheap_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares tests the strength of bcrypt, which is not what they are about."""
-    monkeypatch.setattr(credentials.make_key, "__kwdefaults__", {"cost": 4})
-
-
-@pytest.fixture
 async def second_engine(database_dsn: str, clock: SteeredClock) -> AsyncIterator[Engine]:
     """Another engine on the same database, with connections of its own: what a second process is."""
     database = await Database.open(database_dsn, min_size=1, max_size=10)
     opened = await open_engine(
-        database, direct=lambda: installation.direct_session(database_dsn), clock=clock
+        database,
+        EngineSettings(key_hash_cost=4),
+        direct=lambda: installation.direct_session(database_dsn),
+        clock=clock,
     )
     yield opened
     await opened.close()

@@ -19,8 +19,6 @@ from millstream.domain.errors import (
 from millstream.engine.engine import Engine
 from tests.engine.keys import make_key, make_owner
 
-pytestmark = pytest.mark.usefixtures("cheap_hash")
-
 
 async def is_refused(engine: Engine, secret: str) -> bool:
     try:

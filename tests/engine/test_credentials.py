@@ -17,8 +17,6 @@ from millstream.store import api_keys
 from millstream.store.api_keys import StoredKey
 from millstream.store.database import Session
 
-pytestmark = pytest.mark.usefixtures("cheap_hash")
-
 
 async def create(engine: Engine, slug: str = "acme") -> tuple[Tenant, IssuedKey]:
     return await engine.tenants.create(name="Acme", slug=slug, billing_email=None, plan_tier="pro")
@@ -57,7 +55,7 @@ async def test_anything_else_is_refused(engine: Engine, spoil: Callable[[str], s
 
 async def test_neither_secret_nor_digest_alone_opens_a_key_whose_hash_differs(engine: Engine) -> None:
     _, key = await create(engine)
-    other = await module.make_key(b"pepper", live=False, cost=4)
+    other = await module.KeyMaker(pepper=b"pepper", hash_cost=4).make()
     await execute(engine, "update millstream.api_keys set hash = $1", other.hash)
     with pytest.raises(AuthenticationFailed):
         await engine.credentials.authenticate(key.secret)
@@ -155,7 +153,7 @@ async def test_an_unknown_key_costs_no_hash(engine: Engine, monkeypatch: pytest.
         return True
 
     monkeypatch.setattr(bcrypt, "checkpw", check)
-    other = await module.make_key(b"another pepper", live=False, cost=4)
+    other = await module.KeyMaker(pepper=b"another pepper", hash_cost=4).make()
     for secret in (other.secret, other.secret + "x" * 100, "x" * 10_000_000):
         with pytest.raises(AuthenticationFailed):
             await engine.credentials.authenticate(secret)

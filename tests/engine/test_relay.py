@@ -10,7 +10,7 @@ import pytest
 from millstream.domain.clock import SteeredClock
 from millstream.domain.errors import AuthenticationFailed
 from millstream.engine import claims, relay
-from millstream.engine.credentials import make_key
+from millstream.engine.credentials import KeyMaker
 from millstream.engine.engine import Engine
 from millstream.engine.hints import Ready
 from millstream.store import tenants
@@ -208,7 +208,7 @@ async def secret_of(engine: Engine, tenant_id: int) -> str:
     """Give the tenant a key, and return its secret."""
     async with engine.context.database.session() as session:
         pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
-        key = await make_key(pepper, live=False, cost=4)
+        key = await KeyMaker(pepper=pepper, hash_cost=4).make()
         await session.run(
             "insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash)"
             " values ($1, $2, 'key', $3, $4, $5)",

@@ -22,8 +22,6 @@ from millstream.outbound.mail import Mailer, MailNotSent
 from millstream.store import installation
 from millstream.store.database import Database
 
-pytestmark = pytest.mark.usefixtures("cheap_hash")
-
 
 class Sink:
     """A mailbox for everybody."""
@@ -89,7 +87,7 @@ async def open_office(
     settings = SignInSettings(smtp_url=sink[1], sender="jobs@example.com", may_sign_up=may_sign_up)
     engine = await open_engine(
         database,
-        EngineSettings(sign_in=settings),
+        EngineSettings(sign_in=settings, key_hash_cost=4),
         direct=lambda: installation.direct_session(dsn),
         clock=clock,
     )

@@ -8,17 +8,10 @@ from millstream.domain import limits
 from millstream.domain.errors import AuthenticationFailed, Conflict, NotFound
 from millstream.domain.tenant import IssuedKey, Tenant
 from millstream.domain.worker import NewWorker
-from millstream.engine import credentials
 from millstream.engine.engine import Engine
 from millstream.engine.tenant_removal import TOMBSTONE_SECONDS
 from tests.engine.work import Work
 from tests.store.test_catalogue import fill
-
-
-@pytest.fixture(autouse=True)
-def cheap_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The strength of bcrypt is not what these tests are about."""
-    monkeypatch.setattr(credentials.make_key, "__kwdefaults__", {"cost": 4})
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from millstream.engine.engine import Engine
 from millstream.store import tenants
 from tests.engine.keys import make_key, make_owner
 
-pytestmark = pytest.mark.usefixtures("cheap_hash")
 HERE = "192.0.2.1"
 
 

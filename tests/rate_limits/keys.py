@@ -4,7 +4,7 @@ import asyncio
 from uuid import uuid4
 
 from millstream.cli.embedded_database import find_dsn
-from millstream.engine.credentials import make_key
+from millstream.engine.credentials import KeyMaker
 from millstream.store import installation, tenants
 from tests.cli.server_process import ServerProcess
 from tests.conftest import LiveTenant
@@ -18,7 +18,7 @@ def add_key(server: ServerProcess, tenant: LiveTenant) -> str:
     async def add() -> str:
         async with installation.direct_session(dsn) as session:
             pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
-            key = await make_key(pepper, live=False, cost=4)
+            key = await KeyMaker(pepper=pepper, hash_cost=4).make()
             await session.run(
                 "insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash)"
                 " values ($1, $2, 'another', $3, $4, $5)",

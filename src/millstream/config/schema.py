@@ -119,6 +119,7 @@ class SecurityConfig(Struct, frozen=True, kw_only=True):
     github_webhook_secret: Secret | None = None
     stripe_webhook_secret: Secret | None = None
     api_key_pepper: Secret | None = None
+    api_key_hash_cost: int = 12
 
 
 class MailConfig(Struct, frozen=True, kw_only=True):

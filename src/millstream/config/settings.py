@@ -336,6 +336,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="Keys the digests by which API keys are found; without it one is made at installation.",
     ),
     Setting(
+        path="security.api_key_hash_cost",
+        name="MILLSTREAM_API_KEY_HASH_COST",
+        kind=whole_number(4, 16),
+        help="Cost of the bcrypt hashes of new API keys. A key is random: no cost makes it easier to guess.",
+    ),
+    Setting(
         path="mail.smtp_url",
         name="MILLSTREAM_SMTP_URL",
         aliases=_aliases("SMTP_URL"),

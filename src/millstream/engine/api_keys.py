@@ -8,7 +8,7 @@ from millstream.domain.errors import FieldProblem, InternalError, InvalidField, 
 from millstream.domain.plan import Plan
 from millstream.domain.tenant import IssuedKey, Principal
 from millstream.engine.context import Context, check_unrestricted
-from millstream.engine.credentials import make_key
+from millstream.engine.credentials import KeyMaker
 from millstream.store import api_keys, quotas
 from millstream.store.api_keys import Creation, Minted
 
@@ -19,10 +19,9 @@ class ApiKeys:
     All of this takes an unrestricted key (AccessDenied otherwise), but that any key may revoke itself.
     """
 
-    def __init__(self, context: Context, *, pepper: bytes, live_keys: bool) -> None:
+    def __init__(self, context: Context, key_maker: KeyMaker) -> None:
         self._context = context
-        self._pepper = pepper
-        self._live_keys = live_keys
+        self._key_maker = key_maker
 
     async def members(self, principal: Principal, organization_id: str) -> list[Member]:
         """Return the active keys as members, the oldest first. Raises NotFound for another tenant's id.
@@ -67,7 +66,7 @@ class ApiKeys:
         # Looked at before the work of hashing, and again when it counts.
         async with self._context.database.tenant(tenant_id) as session:
             _check(await api_keys.preview_api_key(session, tenant_id, new, now), plan)
-        made = await make_key(self._pepper, live=self._live_keys)
+        made = await self._key_maker.make()
         minted = Minted(id=uuid4(), prefix=made.prefix, digest=made.digest, hash=made.hash)
         async with self._context.database.tenant(tenant_id) as session:
             if keys_max is not None:

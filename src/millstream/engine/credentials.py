@@ -27,7 +27,6 @@ from millstream.store.tokens import TokenRef
 # How long a credential is believed, and refused, without another look: what nobody told this process of counts
 # everywhere within this time.
 BELIEVED_SECONDS = 1.0
-BCRYPT_COST = 12
 # Look-ups for who was known before are not queued behind those for who was not: the two take turns in each statement.
 _STRANGERS, _ACQUAINTED = 0, 1
 
@@ -253,12 +252,21 @@ def digest_of(secret: str, pepper: bytes) -> bytes:
     return hmac.digest(pepper, secret.encode(), "sha256")
 
 
-async def make_key(pepper: bytes, *, live: bool, cost: int = BCRYPT_COST) -> NewKey:
-    """Make an API key: 256 random bits behind the prefix of its environment. Contract: spooled-tenancy 4.1."""
-    prefix = "sk_live_" if live else "sk_test_"
-    secret = prefix + urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
-    hashed = await asyncio.to_thread(lambda: bcrypt.hashpw(secret.encode(), bcrypt.gensalt(cost)))
-    return NewKey(secret, secret[:12], digest_of(secret, pepper), hashed.decode())
+class KeyMaker(Struct, frozen=True, kw_only=True):
+    """Makes API keys: `live` ones, or such for tests; bcrypt runs 2 to the power of `hash_cost` rounds over each."""
+
+    pepper: bytes
+    live: bool = False
+    hash_cost: int = 12
+
+    async def make(self) -> NewKey:
+        """Make a key: 256 random bits behind the prefix of its environment. Contract: spooled-tenancy 4.1."""
+        prefix = "sk_live_" if self.live else "sk_test_"
+        secret = prefix + urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+        hashed = await asyncio.to_thread(
+            lambda: bcrypt.hashpw(secret.encode(), bcrypt.gensalt(self.hash_cost))
+        )
+        return NewKey(secret, secret[:12], digest_of(secret, self.pepper), hashed.decode())
 
 
 def principal_of(key: StoredKey) -> Principal:

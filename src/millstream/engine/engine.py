@@ -16,7 +16,7 @@ from millstream.engine.claims import Claiming
 from millstream.engine.compaction import Compaction
 from millstream.engine.context import BatchObserver, Context, JobMeters
 from millstream.engine.cooperative import Cooperative
-from millstream.engine.credentials import Credentials
+from millstream.engine.credentials import Credentials, KeyMaker
 from millstream.engine.dashboard import Dashboard
 from millstream.engine.delayed import DelayedHint, DelayedMessages
 from millstream.engine.deletions import Deleting
@@ -74,6 +74,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     enqueue_limits: EnqueueLimits = EnqueueLimits()
     worker_max_concurrency: int = 5
     live_keys: bool = False
+    key_hash_cost: int = 12
     pepper: bytes | None = None
     admin_key: str | None = None
     first_admin_key: bool = False
@@ -96,7 +97,7 @@ class Engine:
         context: Context,
         settings: EngineSettings,
         *,
-        pepper: bytes,
+        key_maker: KeyMaker,
         admin_digest: bytes | None,
         token_secret: str,
         direct: Direct,
@@ -150,14 +151,14 @@ class Engine:
         self.queues = Queues(context, deleting)
         self.workers = Workers(context, default_max_concurrency=settings.worker_max_concurrency)
         self.removal = TenantRemoval(context)
-        self.tenants = Tenants(context, self.removal, pepper=pepper, live_keys=settings.live_keys)
-        self.api_keys = ApiKeys(context, pepper=pepper, live_keys=settings.live_keys)
+        self.tenants = Tenants(context, self.removal, key_maker)
+        self.api_keys = ApiKeys(context, key_maker)
         self.admin = Admin(context, self.removal, self.api_keys)
         self.admin_access = AdminAccess(admin_digest)
         self.usage = Usage(context)
         signer = TokenSigner(token_secret, access_hours=settings.access_token_hours)
         throttle = LogInThrottle()
-        self.credentials = Credentials(context, pepper=pepper, signer=signer)
+        self.credentials = Credentials(context, pepper=key_maker.pepper, signer=signer)
         self.tenant_selection = TenantSelection(context)
         self.tokens = Tokens(context, self.credentials, signer, throttle)
         self.sign_ins = (
@@ -169,8 +170,7 @@ class Engine:
                 self.tokens,
                 throttle,
                 settings.sign_in,
-                pepper=pepper,
-                live_keys=settings.live_keys,
+                key_maker=key_maker,
             )
         )
         self.rate_limits = rate_limits
@@ -237,7 +237,7 @@ async def open_engine(
     return Engine(
         context,
         settings,
-        pepper=pepper,
+        key_maker=KeyMaker(pepper=pepper, live=settings.live_keys, hash_cost=settings.key_hash_cost),
         admin_digest=admin_digest,
         token_secret=token_secret,
         direct=direct,

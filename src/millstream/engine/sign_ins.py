@@ -21,7 +21,7 @@ from millstream.domain.sign_in import (
     masked,
 )
 from millstream.engine.context import Context
-from millstream.engine.credentials import Credentials
+from millstream.engine.credentials import Credentials, KeyMaker
 from millstream.engine.log_in_throttle import LogInThrottle
 from millstream.engine.tenants import create_tenant
 from millstream.engine.tokens import Tokens
@@ -58,8 +58,7 @@ class SignIns:
         throttle: LogInThrottle,
         settings: SignInSettings,
         *,
-        pepper: bytes,
-        live_keys: bool,
+        key_maker: KeyMaker,
     ) -> None:
         self._context = context
         self._credentials = credentials
@@ -67,8 +66,7 @@ class SignIns:
         self._throttle = throttle
         self._mailer = Mailer(settings.smtp_url, sender=settings.sender)
         self._may_sign_up = settings.may_sign_up
-        self._pepper = pepper
-        self._live_keys = live_keys
+        self._key_maker = key_maker
         self._sending: set[asyncio.Task[None]] = set()
         self._senders = asyncio.Semaphore(_SENDERS)
 
@@ -137,8 +135,7 @@ class SignIns:
                 slug=slug,
                 billing_email=email,
                 plan_tier="free",
-                pepper=self._pepper,
-                live_keys=self._live_keys,
+                key_maker=self._key_maker,
             )
         key = await self._credentials.find_key(issued.secret)
         return SignedUp(tenant=tenant, key=issued, tokens=self._tokens.pair_of(key))
@@ -163,7 +160,7 @@ class SignIns:
             await asyncio.wait(self._sending)
 
     def _digest(self, email: str, secret: str) -> bytes:
-        return hmac.digest(self._pepper, f"{email}\n{secret}".encode(), "sha256")
+        return hmac.digest(self._key_maker.pepper, f"{email}\n{secret}".encode(), "sha256")
 
     async def _session_key(self, tenant_id: int) -> StoredKey:
         async with self._context.database.session() as session:

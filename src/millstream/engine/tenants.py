@@ -7,7 +7,7 @@ from millstream.domain.errors import AccessDenied, Conflict, InternalError, NotF
 from millstream.domain.slug import alternatives, slug_of
 from millstream.domain.tenant import IssuedKey, Principal, Tenant, TenantChange
 from millstream.engine.context import Context
-from millstream.engine.credentials import make_key
+from millstream.engine.credentials import KeyMaker
 from millstream.engine.tenant_removal import TenantRemoval
 from millstream.store import tenants
 from millstream.store.database import Session
@@ -19,11 +19,10 @@ FIRST_KEY_NAME = "Initial Admin Key"
 class Tenants:
     """The tenants of this installation."""
 
-    def __init__(self, context: Context, removal: TenantRemoval, *, pepper: bytes, live_keys: bool) -> None:
+    def __init__(self, context: Context, removal: TenantRemoval, key_maker: KeyMaker) -> None:
         self._context = context
         self._removal = removal
-        self._pepper = pepper
-        self._live_keys = live_keys
+        self._key_maker = key_maker
 
     async def create(
         self,
@@ -46,8 +45,7 @@ class Tenants:
                 slug=slug,
                 billing_email=billing_email,
                 plan_tier=plan_tier,
-                pepper=self._pepper,
-                live_keys=self._live_keys,
+                key_maker=self._key_maker,
                 settings=settings,
                 custom_limits=custom_limits,
             )
@@ -141,13 +139,12 @@ async def create_tenant(
     slug: str,
     billing_email: str | None,
     plan_tier: str,
-    pepper: bytes,
-    live_keys: bool,
+    key_maker: KeyMaker,
     settings: str | None = None,
     custom_limits: str | None = None,
 ) -> tuple[Tenant, IssuedKey]:
     """Create a tenant and its first, unrestricted key on `session`. Raises Conflict when the slug is taken."""
-    key = await make_key(pepper, live=live_keys)
+    key = await key_maker.make()
     key_id = uuid4()
     tenant = await tenants.create_tenant(
         session,

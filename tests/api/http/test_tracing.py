@@ -21,7 +21,7 @@ from millstream.api.http.settings import HttpSettings
 from millstream.app import build
 from millstream.config import Config, Environment
 from millstream.config.schema import OtelConfig
-from millstream.engine.credentials import make_key
+from millstream.engine.credentials import KeyMaker
 from millstream.engine.engine import Engine, open_engine
 from millstream.observe.trace_export import make_resource
 from millstream.observe.tracing import open_tracing
@@ -55,7 +55,7 @@ class Traced(Struct):
 async def key_of(engine: Engine, tenant_id: int) -> str:
     async with engine.context.database.session() as session:
         pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
-        key = await make_key(pepper, live=False, cost=4)
+        key = await KeyMaker(pepper=pepper, hash_cost=4).make()
         await session.run(
             "insert into millstream.api_keys (tenant_id, id, name, key_prefix, digest, hash)"
             " values ($1, $2, 'key', $3, $4, $5)",

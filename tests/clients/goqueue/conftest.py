@@ -13,6 +13,7 @@ import pytest
 
 from millstream.app import FIRST_ORGANIZATION, build
 from millstream.config import Config
+from millstream.engine.credentials import KeyMaker
 from millstream.engine.tenants import create_tenant
 from millstream.serving.http import HttpListener
 from millstream.store import installation
@@ -53,8 +54,7 @@ async def fresh_url(database_dsn: str) -> AsyncIterator[str]:
             slug=slug,
             billing_email=None,
             plan_tier="enterprise",
-            pepper=b"pepper",
-            live_keys=False,
+            key_maker=KeyMaker(pepper=b"pepper", hash_cost=4),
         )
     app = build(Config(), database_dsn)
     await app.start()
