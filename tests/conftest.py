@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,20 +18,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 from msgspec import Struct
 
+from millstream.cli.embedded_database import find_dsn
 from millstream.domain.clock import SteeredClock
 from millstream.domain.plan import PLANS
 from millstream.domain.tenant import Principal
 from millstream.embedded import EmbeddedServer
 from millstream.embedded.binaries import find_binaries
-from millstream.engine.credentials import KeyMaker
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.store import installation, migrations, tenants
 from millstream.store.database import Database, Roles
 from millstream.store.tenants import NewTenant
+from tests.live_tenants import LiveTenant, TenantMaker, making_tenants
 from tests.spare_databases import SpareDatabases
 
 # How long an example takes says how busy the machine is.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "untimed", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("untimed")
 
 STARTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -53,16 +56,7 @@ class LiveServer(Struct, frozen=True, kw_only=True):
     data_dir: Path
     dsn: str
     pid: int
-
-
-class LiveTenant(Struct, frozen=True, kw_only=True):
-    """A tenant of a live server, with an unrestricted key."""
-
-    url: str
-    api_key: str
-    organization_id: str
-    tenant_id: int
-    webhook_token: str
+    tenants: TenantMaker
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +70,20 @@ def server() -> Iterator[LiveServer]:
         command, stdout=subprocess.PIPE, stderr=log, text=True, env=_server_environment()
     )
     try:
-        yield _describe(process, data_dir)
+        said = _wait_ready(process, data_dir)
+        dsn = _find_dsn(data_dir)
+        with making_tenants(said["url"], dsn) as maker:
+            yield LiveServer(
+                url=said["url"],
+                api_key=said["api_key"],
+                admin_key=said["admin_key"],
+                organization_id=said["organization_id"],
+                metrics_url=said["metrics_url"],
+                data_dir=data_dir,
+                dsn=dsn,
+                pid=process.pid,
+                tenants=maker,
+            )
     finally:
         process.terminate()
         process.wait(60)
@@ -106,30 +113,19 @@ def _reachable_directory() -> str | None:
     return "/tmp" if os.geteuid() == 0 else None
 
 
-def _describe(process: "subprocess.Popen[str]", data_dir: Path) -> LiveServer:
+def _wait_ready(process: "subprocess.Popen[str]", data_dir: Path) -> dict[str, str]:
     assert process.stdout is not None
     # The server says one line when it answers; the end of the stream says that it gave up.
     line = process.stdout.readline()
     if not line:
         pytest.fail((data_dir / "serve.log").read_text()[-4000:])
-    said = json.loads((data_dir / "credentials.json").read_text())
-    dsn = subprocess.run(
-        [sys.executable, "-m", "millstream", "db", "url", "--data-dir", str(data_dir), "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=_server_environment(),
-    )
-    return LiveServer(
-        url=said["url"],
-        api_key=said["api_key"],
-        admin_key=said["admin_key"],
-        organization_id=said["organization_id"],
-        metrics_url=said["metrics_url"],
-        data_dir=data_dir,
-        dsn=json.loads(dsn.stdout)["url"],
-        pid=process.pid,
-    )
+    return json.loads((data_dir / "credentials.json").read_text())
+
+
+def _find_dsn(data_dir: Path) -> str:
+    found = find_dsn(data_dir, user=installation.EMBEDDED_LOGIN)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -137,7 +133,7 @@ def make_tenant(server: LiveServer) -> Callable[..., LiveTenant]:
     """Make a tenant of the live server: `make_tenant(plan_tier="free", queues=("a",))`."""
 
     def make(*, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)) -> LiveTenant:
-        return create_live_tenant(server, plan_tier, queues)
+        return server.tenants.make(plan_tier, queues)
 
     return make
 
@@ -152,56 +148,6 @@ def tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
 def free_tenant(make_tenant: Callable[..., LiveTenant]) -> LiveTenant:
     """A fresh tenant with the free plan."""
     return make_tenant(plan_tier="free")
-
-
-def create_live_tenant(
-    server: LiveServer, plan_tier: str = "enterprise", queues: tuple[str, ...] = ("*",)
-) -> LiveTenant:
-    """Make a tenant of a live server; for fixtures that outlive one test."""
-    return _run_apart(_create_live_tenant(server, plan_tier, queues))
-
-
-def _run_apart(coroutine: Coroutine[object, object, LiveTenant]) -> LiveTenant:
-    # In a thread of its own: the test's own event loop may be running.
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, coroutine).result()
-
-
-async def _create_live_tenant(server: LiveServer, plan_tier: str, queues: tuple[str, ...]) -> LiveTenant:
-    async with installation.direct_session(server.dsn) as session:
-        pepper = bytes.fromhex(await tenants.get_setting(session, "api_key_pepper"))
-        # A cheap hash: the strength of bcrypt is not what these tests are about.
-        key = await KeyMaker(pepper=pepper, hash_cost=4).make()
-        public_id = str(uuid4())
-        webhook_token = secrets.token_urlsafe(32)
-        created = await tenants.create_tenant(
-            session,
-            NewTenant(
-                public_id=public_id,
-                slug=f"t-{secrets.token_hex(8)}",
-                name="Test tenant",
-                plan_tier=plan_tier,
-                billing_email=None,
-                webhook_token=webhook_token,
-                key_id=uuid4(),
-                key_name="test",
-                key_prefix=key.prefix,
-                key_digest=key.digest,
-                key_hash=key.hash,
-            ),
-        )
-        assert created is not None
-        if queues != ("*",):
-            await session.run(
-                "update millstream.api_keys set queues = $2 where tenant_id = $1", created.id, list(queues)
-            )
-    return LiveTenant(
-        url=server.url,
-        api_key=key.secret,
-        organization_id=public_id,
-        tenant_id=created.id,
-        webhook_token=webhook_token,
-    )
 
 
 class Cluster(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.conftest import LiveTenant
+from tests.live_tenants import LiveTenant
 
 EXAMPLES_MAX = 25
 CHECKS = [

@@ -30,9 +30,9 @@ def start(place: Path) -> Iterator[Callable[..., ServerProcess]]:
         yield start_one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """A server for the tests of a module that do not stop it."""
+    """A server for the tests that do not stop it."""
     with _fresh_place() as directory:
         running = ServerProcess(directory / "data", directory / "log")
         try:

@@ -24,7 +24,15 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", EXECUTED, ids=_name)
+# The page that saves and restores a whole database takes as long as a dozen others.
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.name == "operating.md" else [])
+        for path in EXECUTED
+    ],
+    ids=_name,
+)
 def test_the_examples_of_a_page_do_what_it_says(path: Path, surroundings: Surroundings) -> None:
     run_page(Page.load(path), surroundings)
 

@@ -7,7 +7,7 @@ from millstream.cli.embedded_database import find_dsn
 from millstream.engine.credentials import KeyMaker
 from millstream.store import installation, tenants
 from tests.cli.server_process import ServerProcess
-from tests.conftest import LiveTenant
+from tests.live_tenants import LiveTenant
 
 
 def add_key(server: ServerProcess, tenant: LiveTenant) -> str:

@@ -1,21 +1,17 @@
 """Servers that limit requests, tenants of theirs, and callers from addresses of their own."""
 
-import asyncio
 import itertools
 import tempfile
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import httpx2
-from msgspec import Struct
 
 from millstream.cli.embedded_database import find_dsn
 from millstream.store import installation
 from tests.cli.server_process import ServerProcess
-from tests.conftest import LiveServer, LiveTenant, _create_live_tenant
+from tests.live_tenants import LiveTenant, making_tenants
 
 ADDRESS_BURST = 20
 LIMITED = {
@@ -27,11 +23,6 @@ LIMITED = {
 
 # Every loopback address is a machine of its own to the server.
 _ADDRESSES = itertools.count(2)
-
-
-class _Place(Struct, frozen=True):
-    url: str
-    dsn: str
 
 
 @contextmanager
@@ -55,20 +46,8 @@ def make_tenant(
     dsn = find_dsn(server.data_dir, user=installation.EMBEDDED_LOGIN)
     assert dsn is not None
 
-    async def make() -> LiveTenant:
-        place = cast("LiveServer", _Place(server.url, dsn))
-        tenant = await _create_live_tenant(place, plan_tier, ("*",))
-        async with installation.direct_session(dsn) as session:
-            await session.run(
-                "update millstream.api_keys set rate_limit = $2 where tenant_id = $1",
-                tenant.tenant_id,
-                rate_limit,
-            )
-        return tenant
-
-    # In a thread of its own: the test's own event loop may be running.
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, make()).result()
+    with making_tenants(server.url, dsn) as maker:
+        return maker.make(plan_tier, rate_limit=rate_limit)
 
 
 @contextmanager

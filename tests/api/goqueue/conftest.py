@@ -6,7 +6,8 @@ import httpx2
 import pytest
 
 from tests.api.goqueue.wire import Topics
-from tests.conftest import LiveServer, LiveTenant, create_live_tenant
+from tests.conftest import LiveServer
+from tests.live_tenants import LiveTenant
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def http() -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="module")
 def api(http: httpx2.Client, server: LiveServer) -> Topics:
     """A caller in a tenant of the module's own: use names of your own in it."""
-    return Topics(http, server.url, create_live_tenant(server).api_key)
+    return Topics(http, server.url, server.tenants.make().api_key)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from millstream.config.schema import Environment, ServerConfig
 from millstream.engine.engine import Engine
 from millstream.serving.http import HttpListener
 from tests.api.goqueue.wire import Topics, answered, refused
-from tests.conftest import LiveServer, LiveTenant
+from tests.conftest import LiveServer
+from tests.live_tenants import LiveTenant
 
 PLACEHOLDERS = ["token", "changeme", "my-api-key", "xsk_live_1"]
 LIKE_CREDENTIALS = [

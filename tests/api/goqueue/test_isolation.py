@@ -23,7 +23,8 @@ from millstream.engine.engine import Engine
 from tests.api.goqueue.wire import Topics, answered
 from tests.api.spooled.test_isolation import Declared
 from tests.api.spooled.wire import JsonObject
-from tests.conftest import LiveServer, LiveTenant, create_live_tenant
+from tests.conftest import LiveServer
+from tests.live_tenants import LiveTenant
 
 ENDPOINTS = goqueue_endpoints(cast("Engine", Declared()), HttpSettings())
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
@@ -161,13 +162,13 @@ WALKED = sorted(ENDPOINTS, key=lambda endpoint: key_of(endpoint) == "POST /topic
 @pytest.fixture(scope="module")
 def owner(http: httpx2.Client, server: LiveServer) -> Estate:
     """The tenant whose objects are asked for."""
-    return Estate.build(Topics(http, server.url, create_live_tenant(server).api_key))
+    return Estate.build(Topics(http, server.url, server.tenants.make().api_key))
 
 
 @pytest.fixture(scope="module")
 def intruder(http: httpx2.Client, server: LiveServer) -> Topics:
     """Another tenant."""
-    return Topics(http, server.url, create_live_tenant(server).api_key)
+    return Topics(http, server.url, server.tenants.make().api_key)
 
 
 def test_the_tables_know_every_route() -> None:
@@ -215,5 +216,5 @@ def test_a_route_is_closed_to_keys_that_are_limited_to_queues(
 @pytest.fixture(scope="module")
 def limited(http: httpx2.Client, server: LiveServer) -> Topics:
     """A key of the kind, of a tenant of its own."""
-    tenant: LiveTenant = create_live_tenant(server, queues=("emails",))
+    tenant: LiveTenant = server.tenants.make(queues=("emails",))
     return Topics(http, server.url, tenant.api_key)

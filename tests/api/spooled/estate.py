@@ -12,7 +12,7 @@ import httpx2
 from tests.api.spooled.administrator import Administrator
 from tests.api.spooled.webhook_sender import Sender
 from tests.api.spooled.wire import Api, JsonObject, LiveTenant, answered, eventually
-from tests.conftest import LiveServer, create_live_tenant
+from tests.conftest import LiveServer
 from tests.receiver import Receiver
 
 # What a row says of its own use, not of its owner's: it is written a while after the use.
@@ -52,7 +52,7 @@ class Estate:
     @classmethod
     def build(cls, http: httpx2.Client, server: LiveServer, receiver: Receiver) -> Estate:
         """Make an organization that has told `receiver` of a job."""
-        tenant = create_live_tenant(server)
+        tenant = server.tenants.make()
         api = Api(http, tenant.url, tenant.api_key)
         mark = f"owned-{uuid.uuid4().hex[:12]}"
         queue, worker = f"{mark}-queue", f"{mark}-worker"

@@ -21,8 +21,9 @@ from tests.api.spooled.wire import (
     refused,
     refused_fields,
 )
-from tests.conftest import LiveServer, LiveTenant
+from tests.conftest import LiveServer
 from tests.domain.test_webhook_url import HOSTS_INSIDE, HOSTS_OUTSIDE
+from tests.live_tenants import LiveTenant
 from tests.receiver import Receiver, listening
 
 PATH = "/outgoing-webhooks"

@@ -17,7 +17,7 @@ from millstream.engine.credentials import KeyMaker
 from millstream.engine.tenants import create_tenant
 from millstream.serving.http import HttpListener
 from millstream.store import installation
-from tests.conftest import LiveTenant
+from tests.live_tenants import LiveTenant
 
 # The package asks its own module of types for names that it does not have, and cannot be imported as published.
 MISSING_TYPES = ("PartitionInfo", "Message", "OffsetCommit")

@@ -13,7 +13,7 @@ from spooled.errors import QuotaExceededError
 
 from tests.cli.server_process import ServerProcess
 from tests.clients.spooled.flavour import awaitable
-from tests.conftest import LiveTenant
+from tests.live_tenants import LiveTenant
 from tests.rate_limits.servers import make_tenant, running
 
 Open = Callable[..., AbstractAsyncContextManager[AsyncSpooledClient]]
