@@ -139,6 +139,24 @@ async def test_a_commit_backwards_replays_what_was_settled(consuming: Consuming)
     assert await listed(consuming) == {TOPIC: {0: 5}}
 
 
+async def test_what_is_acknowledged_after_a_commit_below_it_is_not_handed_out_again(
+    consuming: Consuming,
+) -> None:
+    # As a client works that commits after each message and acknowledges besides.
+    await consuming.publish(*"abcde")
+    messages = await consuming.poll(4)
+    await commit(consuming, 1)
+    await consuming.ack(*messages[1:3])
+    assert await listed(consuming) == {TOPIC: {0: 3}}
+    # Those that are passed by do not make the page short.
+    assert await consuming.polled_values(1) == ["e"]
+    await consuming.ack(messages[3])
+    assert await listed(consuming) == {TOPIC: {0: 4}}
+    # What was settled since goes with the next commit, as with the first.
+    await commit(consuming, 2)
+    assert await consuming.polled_values() == ["c", "d"]
+
+
 async def test_a_commit_backwards_leaves_what_waits_waiting(consuming: Consuming) -> None:
     await consuming.publish(*"abc")
     first, second, third = await consuming.poll()

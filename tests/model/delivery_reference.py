@@ -34,11 +34,6 @@ class ReferenceMessage(Struct):
     cancelled: bool = False
     buried: bool = False
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether it was handed out and is not settled."""
-        return self.receipt is not None and self.state is not State.SETTLED
-
 
 class Answer(Enum):
     """What a call is answered with."""

@@ -45,7 +45,7 @@ class Part:
         # Delayed messages that were passed a moment ago.
         self.delayed: list[Owed] = []
         # What is not handed out anew although the position lies before it.
-        self.kept: set[int] | None = None
+        self.kept: set[int] = set()
 
     @property
     def log(self) -> LogPartition:
@@ -133,7 +133,7 @@ class PollSupply:
                 # So much is acknowledged out of order that nothing new is handed out. Contract: 14.5.
                 fresh = [0] * len(LEVELS)
             part.supply = Supply(fresh, owed, turn=part.position.starved_turn)
-        await self._count_stable(session, [part for part in parts if not part.view.is_stable])
+        await self._count_readable(session, [part for part in parts if part.kept or not part.view.is_stable])
         await self._find_heads(session, open_seats)
 
     async def _seek(self, session: Session, parts: Sequence[Part]) -> None:
@@ -169,11 +169,7 @@ class PollSupply:
             else:
                 replaying.append(part)
         if replaying:
-            ranges = [
-                (part.position.key, min(part.position.offsets), part.position.replay_until or 0)
-                for part in replaying
-            ]
-            kept = await redeliveries.list_kept_offsets(session, ranges)
+            kept = await redeliveries.list_kept_offsets(session, [part.position.key for part in replaying])
             for part, offsets in zip(replaying, kept, strict=True):
                 part.kept = offsets
 
@@ -204,8 +200,8 @@ class PollSupply:
                     visible_at = _deliver_at(record, published_at)
                     part.delayed.append(Owed(offset, record.priority + 1, visible_at, 0, is_new=True))
 
-    async def _count_stable(self, session: Session, parts: Sequence[Part]) -> None:
-        # While a transaction is open, lanes hold more than can be read: only a look tells how much.
+    async def _count_readable(self, session: Session, parts: Sequence[Part]) -> None:
+        # While a transaction is open, or much is passed by, lanes hold more than can be read: only a look tells how much.
         if not parts:
             return
         wants = [
@@ -217,7 +213,11 @@ class PollSupply:
         for (part, lane, _), batches in zip(wants, await fetch(session, wants), strict=True):
             last = batches[-1] if batches else None
             readable = 0 if last is None else last.lane_first + last.count - part.first_seq(lane)
-            part.supply.fresh[lane - 1] = min(part.supply.fresh[lane - 1], readable)
+            floor = part.position.offsets[lane - 1]
+            passed = sum(
+                floor <= offset and offset in part.kept for batch in batches for offset in batch.offsets
+            )
+            part.supply.fresh[lane - 1] = min(part.supply.fresh[lane - 1], readable) - passed
 
     async def _find_heads(self, session: Session, seats: Sequence[Seat]) -> None:
         """Where not all can be handed out, find out how long the first message of each lane has waited."""
@@ -239,9 +239,12 @@ class PollSupply:
 
 
 async def fetch(session: Session, wants: Sequence[tuple[Part, int, int]]) -> list[list[Batch]]:
-    """Return the next batches of lanes, that many messages of each."""
+    """Return the next batches of lanes, that many messages of each besides those that are passed by."""
     found: list[list[Batch]] = [[] for _ in wants]
-    asked = [(part.place(lane), part.first_seq(lane) + count, count + 1) for part, lane, count in wants]
+    asked: list[tuple[LanePlace, int, int]] = []
+    for part, lane, count in wants:
+        reach = count + len(part.kept)
+        asked.append((part.place(lane), part.first_seq(lane) + reach, reach + 1))
     if asked:
         for number, batch in await message_fetches.fetch_batches(session, asked):
             found[number].append(batch)
@@ -271,7 +274,7 @@ def consume(
             taken += [
                 (offset, record, published_at)
                 for record, offset in zip(chunk, offsets[place : place + left], strict=True)
-                if record is not None and (kept is None or offset not in kept)
+                if record is not None and offset not in kept
             ]
             place += len(chunk)
             left = count - len(taken)

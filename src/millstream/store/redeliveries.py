@@ -10,13 +10,12 @@ from millstream.domain.receipt import DeliveryKey
 from millstream.store.database import Session
 from millstream.store.group_positions import GroupPartition
 from millstream.store.queries import load
-from millstream.store.record_codec import decode_offsets
 
 _QUERIES = load("redeliveries")
 
 _KEYS = ("tenant_ids", "group_ids", "topic_ids", "partitions")
 _DUE = _QUERIES["list_due_redeliveries"].taking("now", *_KEYS, "limit")
-_KEPT = _QUERIES["list_kept_offsets"].taking(*_KEYS, "froms", "untils")
+_KEPT = _QUERIES["list_kept_offsets"].taking(*_KEYS)
 _OWE = _QUERIES["owe_messages"].taking(
     *_KEYS, "offsets", "lanes", "visible_ats", "attempts", "delivery_ids", "first_delivered_ats", "last_delivered_ats",
     "last_errors",
@@ -62,24 +61,12 @@ async def list_due(
     return due
 
 
-async def list_kept_offsets(
-    session: Session, ranges: Sequence[tuple[GroupPartition, int, int]]
-) -> list[set[int]]:
-    """Return which offsets of each range (first, until) are leased or owed."""
-    kept: list[set[int]] = [set() for _ in ranges]
-    rows = await session.many(
-        _KEPT,
-        *_columns([key for key, _, _ in ranges]),
-        [first for _, first, _ in ranges],
-        [until for _, _, until in ranges],
-    )
-    for row in rows:
-        offsets = decode_offsets(row["first_offset"], row["offsets"], row["message_count"])
-        outcomes: bytes | None = row["outcomes"]
+async def list_kept_offsets(session: Session, keys: Sequence[GroupPartition]) -> list[set[int]]:
+    """Return of each partition what is not handed out anew, as it was under way when the position was set before it."""
+    kept: list[set[int]] = [set() for _ in keys]
+    for row in await session.many(_KEPT, *_columns(keys)):
         number: int = row["number"]
-        kept[number - 1].update(
-            offset for place, offset in enumerate(offsets) if outcomes is None or not outcomes[place]
-        )
+        kept[number - 1].update(range(row["first_offset"], row["end_offset"]))
     return kept
 
 

@@ -161,7 +161,7 @@ create table millstream.group_members (
 
 -- What a group knows of a partition: who owns it (and who is to, while a cooperative rebalance goes on), and per lane how far it has handed out. `lane_bases` is where to look for the
 -- next batch, `lane_offsets` the first offset not handed out (a lower bound of the next one's), `lane_seqs` its lane sequence.
--- Below `replay_until`, which a commit or reset backwards sets, a poll skips what is delivered or waits in `redeliveries`.
+-- Below `replay_until`, which a commit below it sets, a poll skips `replay_kept`: what was leased or owed at the commit, and goes its own way.
 -- Lane sequences of -1 say that the position was set by its offset and has not been looked up in the log yet.
 -- `low` is the lowest offset that is not settled (messaging 14.5), null while nothing was settled or committed. `unsettled`
 -- counts what was handed out and is not settled; `starved_turn` how many were handed out since a starved message had its turn.
@@ -178,6 +178,7 @@ create table millstream.group_partitions (
     lane_offsets bigint[] not null,
     lane_seqs bigint[] not null,
     replay_until bigint,
+    replay_kept int8multirange,
     unsettled int not null default 0,
     starved_turn smallint not null default 0,
     updated_at timestamptz not null,

@@ -79,6 +79,7 @@ moved as (
         lane_offsets = g.lane_offsets::bigint[],
         lane_seqs = g.lane_seqs::bigint[],
         replay_until = g.replay_until,
+        replay_kept = case when g.replay_until is not null then p.replay_kept end,
         unsettled = p.unsettled + g.handed_out,
         starved_turn = g.starved_turn,
         updated_at = case when g.handed_out > 0 then coalesce(:now::timestamptz, now()) else p.updated_at end

@@ -93,6 +93,7 @@ set
     lane_offsets = g.lane_offsets::bigint[],
     lane_seqs = g.lane_seqs::bigint[],
     replay_until = g.replay_until,
+    replay_kept = case when g.replay_until is not null then p.replay_kept end,
     unsettled = p.unsettled + g.handed_out,
     starved_turn = g.starved_turn,
     updated_at = case when g.handed_out > 0 then coalesce(:now::timestamptz, now()) else p.updated_at end
@@ -120,7 +121,7 @@ floors as materialized (
         g.tenant_id, g.group_id, g.topic_id, g.partition, g.settled,
         greatest(coalesce(p.low, p.start_offset), s.log_start) as low_before,
         coalesce(s.stable_offset, s.next_offset) as end_offset,
-        p.lane_bases, p.lane_offsets, p.lane_seqs, s.lane_starts, s.lane_nexts
+        p.lane_bases, p.lane_offsets, p.lane_seqs, p.replay_kept, s.lane_starts, s.lane_nexts
     from given as g
     inner join millstream.group_partitions as p
         on p.tenant_id = g.tenant_id and p.group_id = g.group_id and p.topic_id = g.topic_id and p.partition = g.partition
@@ -151,28 +152,41 @@ found as materialized (
                     order by r."offset"
                     limit 1
                 ),
-                -- The next message of each lane that has more.
+                -- The next message of each lane that has more, or what comes after it where that is passed by.
                 (
                     select min(
-                        case
-                            when f.lane_seqs[l.lane] < 0 then f.lane_offsets[l.lane]
-                            when f.lane_nexts[l.lane] <= greatest(f.lane_seqs[l.lane], f.lane_starts[l.lane]) then null
-                            when
-                                f.lane_offsets[l.lane] > f.lane_bases[l.lane] and f.lane_seqs[l.lane] >= f.lane_starts[l.lane]
-                                then f.lane_offsets[l.lane]
-                            else (
-                                select b.base_offset
-                                from millstream.record_batches as b
-                                where
-                                    b.tenant_id = f.tenant_id and b.topic_id = f.topic_id and b.partition = f.partition
-                                    and b.lane = l.lane and b.base_offset >= f.lane_bases[l.lane]
-                                    and b.transaction_state is distinct from 3
-                                order by b.base_offset
-                                limit 1
-                            )
-                        end
+                        coalesce(
+                            (
+                                select upper(k.kept)
+                                from unnest(f.replay_kept) as k (kept)
+                                where k.kept @> n."offset"
+                            ),
+                            n."offset"
+                        )
                     )
                     from generate_series(1, 5) as l (lane)
+                    cross join lateral (
+                        select
+                            case
+                                when f.lane_seqs[l.lane] < 0 then f.lane_offsets[l.lane]
+                                when f.lane_nexts[l.lane] <= greatest(f.lane_seqs[l.lane], f.lane_starts[l.lane]) then null
+                                when
+                                    f.lane_offsets[l.lane] > f.lane_bases[l.lane]
+                                    and f.lane_seqs[l.lane] >= f.lane_starts[l.lane]
+                                    then f.lane_offsets[l.lane]
+                                else (
+                                    select b.base_offset
+                                    from millstream.record_batches as b
+                                    where
+                                        b.tenant_id = f.tenant_id and b.topic_id = f.topic_id
+                                        and b.partition = f.partition and b.lane = l.lane
+                                        and b.base_offset >= f.lane_bases[l.lane]
+                                        and b.transaction_state is distinct from 3
+                                    order by b.base_offset
+                                    limit 1
+                                )
+                            end as "offset"
+                    ) as n
                 )
             )
         ) as low

@@ -39,7 +39,7 @@ for update of p;
 
 -- name: commit_positions :exec
 -- Sets positions of partitions that the caller holds. What is below them is forgotten, but for delayed messages that are not due
--- yet: those stay owed. What is leased or owed at or above them stays so, and is skipped on the way through.
+-- yet: those stay owed. What is leased or owed at or above them goes its own way, and is skipped on the way through.
 with given as materialized (
     select g.topic_id, g.partition, g."position"
     from unnest(:topic_ids::int[], :partitions::int[], :positions::bigint[]) as g (topic_id, partition, "position")
@@ -70,9 +70,32 @@ owed as (
     where d.cancelled_at is null and d.deliver_at > coalesce(:now::timestamptz, now())
     on conflict (tenant_id, group_id, topic_id, partition, "offset") do nothing
 ),
+under_way as materialized (
+    select g.topic_id, g.partition, r."offset"
+    from given as g
+    inner join millstream.redeliveries as r
+        on
+            r.tenant_id = :tenant_id::int and r.group_id = :group_id::int and r.topic_id = g.topic_id
+            and r.partition = g.partition and r."offset" >= g."position"
+    union all
+    select g.topic_id, g.partition, o."offset"
+    from given as g
+    inner join millstream.deliveries as d
+        on
+            d.tenant_id = :tenant_id::int and d.group_id = :group_id::int and d.topic_id = g.topic_id
+            and d.partition = g.partition and d.finished_at is null
+    cross join lateral generate_series(0, d.message_count - 1) as m (place)
+    cross join lateral (select millstream.offset_at(d.base_offset, d.offsets, m.place) as "offset") as o
+    where get_byte(d.outcomes, m.place) = 0 and o."offset" >= g."position"
+),
 kept as materialized (
     select
         g.topic_id, g.partition, g."position",
+        (
+            select range_agg(int8range(u."offset", u."offset", '[]'))
+            from under_way as u
+            where u.topic_id = g.topic_id and u.partition = g.partition
+        ) as kept,
         (
             select coalesce(sum(d.leased), 0)
             from millstream.deliveries as d
@@ -100,6 +123,7 @@ set
         p.lane_offsets[1], p.lane_offsets[2], p.lane_offsets[3], p.lane_offsets[4], p.lane_offsets[5], p.lane_offsets[6],
         g."position"
     ), g."position"),
+    replay_kept = g.kept,
     unsettled = g.unsettled,
     updated_at = coalesce(:now::timestamptz, now())
 from kept as g
@@ -171,6 +195,7 @@ set
     lane_offsets = array_fill(g."position", '{6}'),
     lane_seqs = array_fill(-1, '{6}'),
     replay_until = null,
+    replay_kept = null,
     unsettled = 0,
     updated_at = coalesce(:now::timestamptz, now())
 from given as g

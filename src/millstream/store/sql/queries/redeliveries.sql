@@ -17,22 +17,13 @@ cross join lateral (
 ) as r;
 
 -- name: list_kept_offsets :many
--- Lists the offsets of a range that groups hold leased or are owed: those that are not handed out anew on the way through it.
-select g.number, r."offset" as first_offset, 1 as message_count, null::bytea as offsets, null::bytea as outcomes
-from unnest(:tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[], :froms::bigint[], :untils::bigint[])
-with ordinality as g (tenant_id, group_id, topic_id, partition, first, until, number)
-inner join millstream.redeliveries as r
-    on
-        r.tenant_id = g.tenant_id and r.group_id = g.group_id and r.topic_id = g.topic_id and r.partition = g.partition
-        and r."offset" >= g.first and r."offset" < g.until
-union all
-select g.number, d.base_offset, d.message_count, d.offsets, d.outcomes
-from unnest(:tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[], :froms::bigint[], :untils::bigint[])
-with ordinality as g (tenant_id, group_id, topic_id, partition, first, until, number)
-inner join millstream.deliveries as d
-    on
-        d.tenant_id = g.tenant_id and d.group_id = g.group_id and d.topic_id = g.topic_id and d.partition = g.partition
-        and d.finished_at is null and d.base_offset < g.until;
+-- Lists the ranges of offsets that groups do not hand out anew on their way through what they have read before.
+select g.number, lower(k.kept) as first_offset, upper(k.kept) as end_offset
+from unnest(:tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[])
+with ordinality as g (tenant_id, group_id, topic_id, partition, number)
+inner join millstream.group_partitions as p
+    on p.tenant_id = g.tenant_id and p.group_id = g.group_id and p.topic_id = g.topic_id and p.partition = g.partition
+cross join lateral unnest(p.replay_kept) as k (kept);
 
 -- name: owe_messages :exec
 -- Notes messages that groups are owed, or anew when they are owed what.
