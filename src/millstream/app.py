@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.api.http.app import create_http_app
@@ -13,7 +14,6 @@ from millstream.api.http.settings import HttpSettings
 from millstream.background.roster import loops_of
 from millstream.background.supervisor import Supervisor
 from millstream.config import Config, Environment, RegistrationMode
-from millstream.domain import limits
 from millstream.domain.clock import Clock
 from millstream.domain.errors import MillstreamError
 from millstream.domain.topic_settings import TopicSettings
@@ -335,7 +335,7 @@ def _http_settings(config: Config) -> HttpSettings:
 def _topic_settings(config: Config) -> TopicSettings:
     # A held poll is answered before its request's own time is up.
     longest = max(config.server.request_timeout_seconds - _ANSWER_SECONDS, 0.0)
-    return TopicSettings(poll_wait_seconds_max=min(limits.POLL_WAIT_SECONDS_MAX, longest))
+    return replace(config.topics, poll_wait_seconds_max=min(config.topics.poll_wait_seconds_max, longest))
 
 
 def _sign_in_settings(config: Config) -> SignInSettings | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import millstream
 from millstream.config import settings_markdown
-from millstream.config.settings import SETTINGS, Setting
+from millstream.config.setting import Setting
+from millstream.config.settings import SETTINGS
 
 PACKAGE = Path(millstream.__file__).parent
 # They check every setting, with and without effect.
@@ -20,7 +21,7 @@ CODE = "\n".join(
 def _is_read(setting: Setting) -> bool:
     group, field = setting.path.split(".")
     # In quotes it is the name of a setting, not its value.
-    return re.search(rf'(?<!")\b(?:config|settings|{group})\.{field}\b', CODE) is not None
+    return re.search(rf'(?<!")\b(?:\w*_)?(?:config|settings|{group})\.{field}\b', CODE) is not None
 
 
 def test_the_reserved_settings_are_those_that_nothing_reads() -> None:

@@ -49,6 +49,15 @@ def seconds(minimum: float, maximum: float) -> Kind:
     return Kind(read=read, range=f"a number of seconds from {minimum:g} to {maximum:g}")
 
 
+def number(minimum: float, maximum: float) -> Kind:
+    """Numbers from `minimum` to `maximum`, both included, fractions allowed."""
+
+    def read(text: str) -> float:
+        return _within(float(_matched(r"[0-9]{1,9}(\.[0-9]{1,9})?", text)), minimum, maximum)
+
+    return Kind(read=read, range=f"a number from {minimum:g} to {maximum:g}")
+
+
 def choice(options: type[StrEnum]) -> Kind:
     """One of the values of an enum, in any case."""
 
@@ -233,6 +242,10 @@ def _or(schemes: tuple[str, ...]) -> str:
 
 SWITCH = Kind(read=_read_switch, range="true or false (1, 0, yes, no, on and off too)", empty_is_absent=True)
 TEXT = Kind(read=_read_text, range="1 to 1024 characters without control characters", empty_is_absent=True)
+NAME_PART = Kind(
+    read=lambda text: _matched(r"[A-Za-z0-9._-]{1,64}", text),
+    range="1 to 64 letters, digits, dots, underscores, hyphens",
+)
 EMAIL = Kind(read=_read_email, range="an e-mail address", empty_is_absent=True)
 SECRET = Kind(read=_read_secret, range="text without control characters", empty_is_absent=True)
 SECRET_OR_EMPTY = Kind(read=_read_secret_or_empty, range="text without control characters; empty for none")

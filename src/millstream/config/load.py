@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType, convert
 
 from millstream.config.rules import notices, violations
 from millstream.config.schema import Config, Environment
-from millstream.config.settings import SETTINGS, Setting
+from millstream.config.setting import Setting
+from millstream.config.settings import SETTINGS
 from millstream.config.sources import Given, Layer, read_dotenv, read_environment, read_file, read_flags
 
 FILE_NAME: Final = "millstream.toml"

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from millstream.config.secret import Secret
 from millstream.domain import limits
+from millstream.domain.topic_settings import TopicSettings
 
 
 class Environment(StrEnum):
@@ -183,6 +184,7 @@ class Config(Struct, frozen=True, kw_only=True):
     mail: MailConfig = MailConfig()
     webhooks: WebhookConfig = WebhookConfig()
     workflows: WorkflowConfig = WorkflowConfig()
+    topics: TopicSettings = TopicSettings()
     rate_limit: RateLimitConfig = RateLimitConfig()
     log: LogConfig = LogConfig()
     otel: OtelConfig = OtelConfig()

@@ -5,8 +5,6 @@ A new setting is a field in `schema.py` and a row here; loading, checks, suggest
 
 from typing import Final
 
-from msgspec import UNSET, Struct, UnsetType
-
 from millstream.config.kinds import (
     ATTRIBUTES,
     EMAIL,
@@ -24,7 +22,6 @@ from millstream.config.kinds import (
     SECRET_OR_EMPTY,
     SWITCH,
     TEXT,
-    Kind,
     choice,
     seconds,
     secret_url,
@@ -32,40 +29,9 @@ from millstream.config.kinds import (
     whole_number,
 )
 from millstream.config.schema import Config, RegistrationMode
+from millstream.config.setting import Alias, Setting
+from millstream.config.topics import TOPIC_SETTINGS
 from millstream.domain import limits
-
-
-class Alias(Struct, frozen=True):
-    """Another variable for a setting, read like its own unless `kind` says otherwise.
-
-    A `fallback` is asked only when no other spelling is given, so it cannot disagree with them.
-    """
-
-    name: str
-    kind: Kind | None = None
-    fallback: bool = False
-
-
-class Setting(Struct, frozen=True, kw_only=True):
-    """One setting: `path` in `Config` and in the file, `name` in the environment.
-
-    `flag_kind` is for values that only a flag may give; `strict_default` replaces the schema's default in staging and
-    production. A `reserved` one is read and checked, but what it is for is not part of this version.
-    """
-
-    path: str
-    name: str
-    kind: Kind
-    help: str
-    aliases: tuple[Alias, ...] = ()
-    flag_kind: Kind | None = None
-    strict_default: object | UnsetType = UNSET
-    reserved: bool = False
-
-    @property
-    def flag(self) -> str:
-        """The command-line spelling."""
-        return "--" + self.name.removeprefix("MILLSTREAM_").lower().replace("_", "-")
 
 
 def _aliases(*names: str) -> tuple[Alias, ...]:
@@ -367,6 +333,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         kind=whole_number(1, limits.WORKFLOW_JOBS_MAX),
         help="Most jobs of one workflow.",
     ),
+    *TOPIC_SETTINGS,
     Setting(
         path="rate_limit.enabled",
         name="MILLSTREAM_RATE_LIMIT_ENABLED",

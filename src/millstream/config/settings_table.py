@@ -3,7 +3,8 @@
 from msgspec import UNSET, Struct
 
 from millstream.config.schema import LogFilter
-from millstream.config.settings import SETTINGS, Setting, default_of
+from millstream.config.setting import Setting
+from millstream.config.settings import SETTINGS, default_of
 
 
 class SettingRow(Struct, frozen=True, kw_only=True):

@@ -114,6 +114,7 @@ class Engine:
         self.hub = context.hub
         self.claiming = Claiming(context)
         self.settling = Settling(context, lanes=settings.complete_lanes)
+        self.topic_settings = settings.topics
         self.topics = Topics(context, settings.topics)
         delayed_hint = DelayedHint()
         self.publishing = Publishing(context, self.topics, settings.topics, delayed_hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,12 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from millstream.app import FIRST_ORGANIZATION, build
 from millstream.config import Config
-from millstream.engine.credentials import KeyMaker
-from millstream.engine.tenants import create_tenant
-from millstream.serving.http import HttpListener
-from millstream.store import installation
+from tests.api.goqueue.fresh_server import serving_fresh
 from tests.live_tenants import LiveTenant
 
 # The package asks its own module of types for names that it does not have, and cannot be imported as published.
@@ -46,27 +41,8 @@ goqueue_client = _import_client()
 @pytest.fixture
 async def fresh_url(database_dsn: str) -> AsyncIterator[str]:
     """The address of a development server with an empty database."""
-    name, slug = FIRST_ORGANIZATION
-    async with installation.direct_session(database_dsn) as session:
-        await create_tenant(
-            session,
-            name=name,
-            slug=slug,
-            billing_email=None,
-            plan_tier="enterprise",
-            key_maker=KeyMaker(pepper=b"pepper", hash_cost=4),
-        )
-    app = build(Config(), database_dsn)
-    await app.start()
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    listener = HttpListener(app.http, [listening], shutdown_seconds=1)
-    await listener.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await listener.stop()
-        await app.stop()
+    async with serving_fresh(database_dsn, Config()) as url:
+        yield url
 
 
 @pytest.fixture

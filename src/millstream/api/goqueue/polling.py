@@ -1,7 +1,6 @@
 """Polling as a member of a group. Contract: goqueue-messaging 8."""
 
 from functools import partial
-from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -16,10 +15,8 @@ from millstream.api.http.query import Query
 from millstream.domain import limits
 from millstream.domain.delivery import Polled, PollRequest
 from millstream.domain.errors import BadRequest, Conflict, NotFound, Unavailable
-from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.engine import Engine
 
-_DEFAULTS: Final = TopicSettings()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -28,6 +25,7 @@ class PollingEndpoints:
 
     def __init__(self, engine: Engine) -> None:
         self._polling = engine.polling
+        self._settings = engine.topic_settings
 
     def endpoints(self) -> list[Endpoint]:
         """Return what is served here."""
@@ -66,11 +64,11 @@ class PollingEndpoints:
             max_messages=page_size(
                 query,
                 "limit" if query.text("max_messages") is None else "max_messages",
-                _DEFAULTS.poll_messages,
+                self._settings.poll_messages,
                 limits.READ_MESSAGES_MAX,
                 "invalid max_messages",
             ),
-            wait_seconds=_wait_seconds(query),
+            wait_seconds=_wait_seconds(query, self._settings.poll_wait_seconds),
             generation=_generation(query),
         )
         polling = self._polling.poll(request.principal, group_of(request), wish)
@@ -102,10 +100,10 @@ def encode_polled(polled: Polled) -> bytes:
     return _encode(PolledMessages(messages, polled.generation, polled.rebalance_required))
 
 
-def _wait_seconds(query: Query) -> float:
+def _wait_seconds(query: Query, default: float) -> float:
     text = query.text("timeout")
     if text is None:
-        return _DEFAULTS.poll_wait_seconds
+        return default
     return max(seconds_of(text, f"invalid timeout format: {text}"), 0.0)
 
 

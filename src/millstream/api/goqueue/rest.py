@@ -59,7 +59,7 @@ def goqueue_dialect(engine: Engine, settings: HttpSettings) -> Dialect:
 def goqueue_endpoints(engine: Engine, settings: HttpSettings) -> list[Endpoint]:
     """Return every endpoint of the dialect."""
     return [
-        *TopicEndpoints(engine, settings.node_id).endpoints(),
+        *TopicEndpoints(engine).endpoints(),
         *PublishingEndpoints(engine).endpoints(),
         *ReadingEndpoints(engine).endpoints(),
         *DelayedEndpoints(engine).endpoints(),

@@ -24,12 +24,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TopicEndpoints:
-    """`/topics` and what administers them. `node_id` is what this server calls itself."""
+    """`/topics` and what administers them."""
 
-    def __init__(self, engine: Engine, node_id: str) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._topics = engine.topics
         self._compaction = engine.compaction
-        self._node_id = node_id
+        self._node_id = engine.topic_settings.node_id
 
     def endpoints(self) -> list[Endpoint]:
         """Return what is served here."""

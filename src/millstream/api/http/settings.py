@@ -4,7 +4,6 @@ from msgspec import Struct
 
 from millstream.config import RegistrationMode
 from millstream.domain import limits
-from millstream.domain.topic_settings import TopicSettings
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):
@@ -17,8 +16,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     of links that are handed out; None takes the one that the request named.
     `force_https` refuses requests that a proxy did not receive over TLS. `trusted_proxies` are the networks whose
     `X-Forwarded-For` is believed. `topics_without_credentials` lets requests without an API key act for the default
-    tenant on routes of topics; only for a server that nobody but this machine reaches. `node_id` is what this server
-    calls itself there.
+    tenant on routes of topics; only for a server that nobody but this machine reaches.
     """
 
     production: bool = False
@@ -36,4 +34,3 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     force_https: bool = False
     trusted_proxies: tuple[str, ...] = ()
     topics_without_credentials: bool = False
-    node_id: str = TopicSettings().node_id
