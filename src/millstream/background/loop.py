@@ -11,6 +11,8 @@ from millstream.observe.metrics import LoopMeter, loop_meter
 from millstream.observe.signals import Signals
 
 AFTER_FAILURE_SECONDS_MAX = 30.0
+# A database that was away is noticed by all loops this soon after it is back.
+WAITING_SECONDS_MAX = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -20,6 +22,11 @@ class Step(Struct, frozen=True):
 
     done: int
     next_seconds: float | None = None
+
+
+class _Failure(Struct, frozen=True):
+    # A step that failed, and how long the pause after it may become.
+    pause_seconds_max: float
 
 
 class Loop(Struct, frozen=True, kw_only=True):
@@ -39,10 +46,10 @@ async def run(loop: Loop, *, leads: Callable[[], bool], signals: Signals) -> Non
     while True:
         seconds = loop.interval_seconds
         if leads() or not loop.leader_only:
-            step = await _take(loop, meter)
-            if step is None:
+            step = await _take(loop, meter, failures)
+            if not isinstance(step, Step):
                 failures += 1
-                seconds = min(max(seconds, 0.5) * 2 ** min(failures - 1, 5), AFTER_FAILURE_SECONDS_MAX)
+                seconds = min(max(seconds, 0.5) * 2 ** min(failures - 1, 5), step.pause_seconds_max)
             else:
                 failures = 0
                 signals.emit(f"{loop.name}.ran")
@@ -51,17 +58,18 @@ async def run(loop: Loop, *, leads: Callable[[], bool], signals: Signals) -> Non
         await _pause(seconds, loop.hint)
 
 
-async def _take(loop: Loop, meter: LoopMeter) -> Step | None:
+async def _take(loop: Loop, meter: LoopMeter, failures: int) -> Step | _Failure:
     try:
         step = await loop.step()
     except Unavailable as error:
         meter.failed()
-        _log.info("loop is waiting for the database", loop=loop.name, reason=error.message)
-        return None
+        if not failures:
+            _log.info("loop is waiting for the database", loop=loop.name, reason=error.message)
+        return _Failure(WAITING_SECONDS_MAX)
     except Exception:  # noqa: BLE001 - the outermost frame of a step
         meter.failed()
         _log.exception("loop failed", loop=loop.name)
-        return None
+        return _Failure(AFTER_FAILURE_SECONDS_MAX)
     (meter.worked if step.done else meter.idle)()
     return step
 
