@@ -82,7 +82,7 @@ slow-test: $(READY) debian-redis
 
 # The suites that clients are measured by, against a server of two processes on one database.
 two-processes: $(READY)
-	@MILLSTREAM_TEST_PROCESSES=2 $(PYTEST) -n $(WORKERS) -m "not slow" tests/api/spooled tests/clients/spooled tests/client_sdk $(ARGS)
+	@MILLSTREAM_TEST_PROCESSES=2 $(PYTEST) -n $(WORKERS) -m "not slow" tests/api/spooled tests/api/goqueue tests/clients tests/client_sdk $(ARGS)
 
 # `make test` has run the store suite on the wheel's PostgreSQL, the newest major; this is the oldest that Debian has.
 postgresql-majors: $(READY) debian-postgresql
