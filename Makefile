@@ -33,7 +33,7 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt scripts/setup.
 	@sh scripts/setup.sh
 	@touch $@
 
-demo: $(READY) ## start a server, put thousands of real jobs through it, check every result
+demo: $(READY) ## start a server, put thousands of real jobs and messages through it, check every result
 	@$(BIN)/millstream demo $(ARGS)
 
 serve: $(READY) ## run the server on its own embedded PostgreSQL

@@ -11,8 +11,8 @@ from millstream.cli.output import error_console, print_error
 _COMMANDS = {
     "serve": ("millstream.cli.serve:serve", "Run the server."),
     "demo": (
-        "millstream.cli.demo:demo",
-        "Put thousands of real jobs through a server and check every result.",
+        "millstream.cli.demo.command:demo",
+        "Put thousands of real jobs and messages through a server and check every result.",
     ),
     "job": ("millstream.cli.job:commands", "Enqueue, list, inspect, retry and cancel jobs."),
     "queue": ("millstream.cli.queue:commands", "Configure, pause, resume and inspect queues."),

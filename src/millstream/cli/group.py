@@ -71,7 +71,7 @@ def describe(name: str, /, *, server: Target | None = None, json: Json = False) 
 @commands.command
 def lag(name: str, /, *, server: Target | None = None, json: Json = False) -> None:
     """Show how many messages a group has yet to consume, by partition."""
-    partitions = ask_topics(server, lambda api: _lag(api, name))
+    partitions = ask_topics(server, lambda api: list_lags(api, name))
     if json:
         print_json(partitions)
         return
@@ -121,7 +121,8 @@ def reset(
     )
 
 
-async def _lag(api: TopicsApi, name: str) -> list[PartitionLag]:
+async def list_lags(api: TopicsApi, name: str) -> list[PartitionLag]:
+    """Return how far a group is in each partition of its topics."""
     group = await api.describe_group(name)
     offsets = (await api.positions(name)).offsets
     partitions: list[PartitionLag] = []

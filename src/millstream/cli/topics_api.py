@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from millstream.api.goqueue.delivery_bodies import Positions, PositionsReset
-from millstream.api.goqueue.group_bodies import GroupDetails, Groups
+from millstream.api.goqueue.delivery_bodies import AckedMany, PolledMessages, Positions, PositionsReset
+from millstream.api.goqueue.group_bodies import GroupDetails, Groups, Joined, Left
 from millstream.api.goqueue.message_bodies import Published, ReadPage
 from millstream.api.goqueue.topic_bodies import TopicCreated, TopicDeleted, TopicDetails, TopicNames
 from millstream.client import Retries
@@ -77,6 +77,38 @@ class TopicsApi:
         """Set where a group goes on."""
         return await self._transport.call(
             PositionsReset, "POST", f"{_group(group)}/offsets/reset", body=body, replay_safe=True
+        )
+
+    async def join(
+        self, group: str, client_id: str, topics: Sequence[str], *, session_seconds: int
+    ) -> Joined:
+        """Become a member of a group, for as long as it calls at least every `session_seconds`."""
+        body = {"client_id": client_id, "topics": topics, "session_timeout": f"{session_seconds}s"}
+        return await self._transport.call(Joined, "POST", f"{_group(group)}/join", body=body)
+
+    async def poll(
+        self, group: str, member_id: str, *, max_messages: int, wait_seconds: int
+    ) -> PolledMessages:
+        """Lease messages, waiting for the first if there is none yet."""
+        params = {
+            "member_id": member_id,
+            "max_messages": str(max_messages),
+            "timeout": f"{wait_seconds}s",
+        }
+        return await self._transport.call(
+            PolledMessages, "GET", f"{_group(group)}/poll", params=params, wait_seconds=wait_seconds
+        )
+
+    async def acknowledge(self, receipts: Sequence[str]) -> AckedMany:
+        """Record that messages were processed; each receipt is accepted or refused by itself."""
+        return await self._transport.call(
+            AckedMany, "POST", "/messages/ack/batch", body={"receipt_handles": receipts}, replay_safe=True
+        )
+
+    async def leave(self, group: str, member_id: str) -> Left:
+        """Stop being a member."""
+        return await self._transport.call(
+            Left, "POST", f"{_group(group)}/leave", body={"member_id": member_id}
         )
 
 
