@@ -25,7 +25,7 @@ from millstream.engine.delivering import DeliverySettings
 from millstream.engine.engine import Engine, EngineSettings, open_engine
 from millstream.engine.enqueuing import EnqueueLimits
 from millstream.engine.ingest import WebhookSecrets
-from millstream.engine.rate_limits import AddressLimit, RateLimits
+from millstream.engine.rate_limits import AddressLimit, RateLimits, Shared
 from millstream.engine.sign_ins import SignInSettings
 from millstream.engine.tenants import create_tenant
 from millstream.observe import metrics
@@ -256,6 +256,7 @@ class App:
             meters=_meters(),
             observe_batch=_batch_observer,
             rate_limits=_rate_limits(config),
+            topic_rate_limits=_topic_rate_limits(config),
         )
         if tracing is not None:
             self._engine.trace(tracing.tracer)
@@ -355,20 +356,33 @@ def _rate_limits(config: Config) -> RateLimits | None:
     address = AddressLimit(
         requests_per_second=config.rate_limit.requests_per_second, burst=config.rate_limit.burst
     )
+    shared = _shared_buckets(config)
+    return RateLimits(address, shared=shared, processes=config.server.processes)
+
+
+def _topic_rate_limits(config: Config) -> RateLimits | None:
+    most = config.topics.requests_per_second_max
+    if not most:
+        return None
+    shared = _shared_buckets(config)
+    address = AddressLimit(requests_per_second=most, burst=most)
+    return RateLimits(address, shared=shared, processes=config.server.processes, apart="topics")
+
+
+def _shared_buckets(config: Config) -> Shared | None:
     if config.redis.url is None:
-        return RateLimits(address, processes=config.server.processes)
+        return None
     try:
         from millstream.store.shared_buckets import SharedBuckets  # noqa: PLC0415 - needs an optional package
     except ModuleNotFoundError as error:
         raise MillstreamError(
             "a Redis URL is given, but its client is not installed: pip install 'millstream[redis]'"
         ) from error
-    shared = SharedBuckets(
+    return SharedBuckets(
         config.redis.url.reveal(),
         pool_size=config.redis.pool_size,
         count_operation=metrics.REDIS_OPERATIONS.inc,
     )
-    return RateLimits(address, shared=shared)
 
 
 def _meters() -> JobMeters:

@@ -44,6 +44,7 @@ DEFAULTS: list[tuple[str, object]] = [
     ("queue.default_max_retries", 3),
     ("queue.default_timeout_seconds", 300),
     ("queue.payload_bytes_max", 1_048_576),
+    ("topics.requests_per_second_max", 0),
     ("topics.default_partitions", 3),
     ("topics.default_retention_hours", 168),
     ("topics.delay_seconds_max", 671_088.64),

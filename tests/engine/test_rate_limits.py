@@ -66,6 +66,19 @@ async def test_a_key_counts_by_the_minute(watch: Clock) -> None:
     assert await admitted(rate_limits, principal) == 30
 
 
+async def test_what_is_counted_apart_goes_by_a_number_of_its_own(watch: Clock) -> None:
+    rate_limits = RateLimits(AddressLimit(requests_per_second=7, burst=7), apart="topics", now=watch)
+    one = of_plan("free", rate_limit=1)
+    assert await admitted(rate_limits, one) == 7
+    assert await admitted(rate_limits, msgspec.structs.replace(one, api_key_id=uuid4())) == 0
+    assert await admitted(rate_limits, of_plan("enterprise")) == 7
+    client = Client("127.0.0.1")
+    standings = [await rate_limits.admit_client(client) for _ in range(8)]
+    assert [bool(standing.retry_after_seconds) for standing in standings] == [False] * 7 + [True]
+    watch.now += 1
+    assert await admitted(rate_limits, one) == 7
+
+
 async def test_two_keys_of_an_organization_share_its_bucket(watch: Clock) -> None:
     rate_limits = RateLimits(AddressLimit(), now=watch)
     one = of_plan("free")

@@ -175,3 +175,21 @@ def test_without_redis_a_few_requests_a_minute_are_admitted_until_it_is_back(
             assert log.count("the shared rate limits are away") == 1
             assert log.count("the shared rate limits are back") == 1
             assert PASSWORD not in log
+
+
+async def test_what_is_counted_apart_shares_its_own_buckets_only(redis: RedisServer) -> None:
+    def limits(apart: str | None) -> RateLimits:
+        buckets = SharedBuckets(redis.url, pool_size=4, count_operation=metrics.REDIS_OPERATIONS.inc)
+        return RateLimits(AddressLimit(requests_per_second=0, burst=3), shared=buckets, apart=apart)
+
+    one, other, ordinary = limits("topics"), limits("topics"), limits(None)
+    principal, client = slow_principal(), Client("127.0.0.1")
+    for admit in (
+        lambda limiter: limiter.admit(principal),
+        lambda limiter: limiter.admit_client(client),
+    ):
+        assert [(await admit(each)).retry_after_seconds for each in (one, other, one)] == [0, 0, 0]
+        assert (await admit(other)).retry_after_seconds >= 1
+        assert (await admit(ordinary)).remaining >= 2
+    for each in (one, other, ordinary):
+        await each.close()

@@ -21,6 +21,32 @@ async def oldest_of(database: Database, table: str, count: int) -> str:
     return array([row["id"] for row in rows], "uuid")
 
 
+@pytest.mark.parametrize("restart", ["true", "false"])
+async def test_retrying_chooses_the_oldest_and_goes_by_the_key_from_there(
+    filled: Database, restart: str
+) -> None:
+    plan = await run_and_undo(filled, "retry_dead_jobs", tenant_id=str(TENANT), limit="100", restart=restart)
+    assert plan.indexes_of("jobs_dead") == {"jobs_dead_oldest", "jobs_dead_pkey"}
+    # Chosen, held, deleted.
+    assert plan.rows_of("jobs_dead") == 300
+    assert plan.indexes_of("jobs") == {"jobs_children", "jobs_pkey"}
+    assert plan.rows_of("jobs") == 0
+
+
+async def test_retrying_by_id_reads_no_others(filled: Database) -> None:
+    plan = await run_and_undo(
+        filled,
+        "retry_dead_jobs",
+        tenant_id=str(TENANT),
+        ids=await oldest_of(filled, "jobs_dead", 50),
+        limit="50",
+        restart="true",
+    )
+    # Chosen, held, deleted.
+    assert plan.rows_of("jobs_dead") == 150
+    assert plan.rows_of("jobs") == 0
+
+
 async def test_looking_for_descendants_goes_by_the_link_to_the_parent(filled: Database) -> None:
     plan = await run_as_tenant(
         filled, "list_descendants", ids=await oldest_of(filled, "jobs_dead", 50), limit="2000"

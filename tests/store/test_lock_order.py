@@ -11,7 +11,7 @@ import pytest
 from millstream.domain.job import ClaimRequest, Completion, DeadSelection, Failure, Lease, NewJob
 from millstream.domain.tenant import Principal
 from millstream.engine.engine import Engine
-from millstream.store import jobs, settlements, upkeep
+from millstream.store import dead_letters, jobs, settlements, upkeep
 from millstream.store.database import Database, Session
 from millstream.store.jobs import CreateRow, ServerDefaults
 from millstream.store.settlements import CompleteRow, FailRow, RenewRow
@@ -188,6 +188,71 @@ async def test_deleting_takes_parents_before_what_depends_on_them(
     await holder.execute("select from millstream.jobs where id = $1 for update nowait", child)
     await block.rollback()
     assert await deletion == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_dead_letters_are_brought_back_in_the_order_of_their_ids(
+    engine: Engine, principal: Principal, connect: Connect, restart: bool
+) -> None:
+    ids = sorted(await with_keys(engine, principal, 3))
+    await finish(engine, principal, ids, success=False)
+    holder = await connect()
+    watcher = await connect()
+    # Of other ages than their ids say: the oldest are chosen, whatever order they are then held in.
+    await holder.execute(
+        "update millstream.jobs_dead set created_at = created_at - array_position($1, id) * interval '1 hour'",
+        ids,
+    )
+    block = holder.transaction()
+    await block.start()
+    await holder.execute("select from millstream.jobs_dead where id = $1 for update", ids[1])
+
+    async def retry() -> list[UUID]:
+        async with engine.context.database.transaction() as session:
+            revived = await dead_letters.retry_dead_jobs(
+                session, principal.tenant_id, DeadSelection(limit=100), restart=restart, now=None
+            )
+        return [job.id for job in revived]
+
+    retrying = asyncio.create_task(retry())
+    await waiting(watcher, 1)
+    assert await is_locked(watcher, f"jobs_dead where id = '{ids[0]}'")
+    assert not await is_locked(watcher, f"jobs_dead where id = '{ids[2]}'")
+    await block.rollback()
+    # Told the oldest first, as ever.
+    assert await retrying == ids[::-1]
+
+
+async def test_children_of_dead_letters_are_held_in_the_order_of_their_ids(
+    engine: Engine, principal: Principal, connect: Connect
+) -> None:
+    parents = await with_keys(engine, principal, 2)
+    await finish(engine, principal, parents, success=False)
+    # The first child is the second parent's.
+    children = [
+        (await engine.jobs.enqueue(principal, NewJob(queue="c", payload="{}", parent_job_id=parent))).id
+        for parent in sorted(parents)[::-1]
+    ]
+    assert children == sorted(children)
+    holder = await connect()
+    watcher = await connect()
+    block = holder.transaction()
+    await block.start()
+    await holder.execute("select from millstream.jobs where id = $1 for update", children[0])
+
+    async def restart() -> int:
+        async with engine.context.database.transaction() as session:
+            return len(
+                await dead_letters.retry_dead_jobs(
+                    session, principal.tenant_id, DeadSelection(limit=100), restart=True, now=None
+                )
+            )
+
+    retrying = asyncio.create_task(restart())
+    await waiting(watcher, 1)
+    assert not await is_locked(watcher, f"jobs where id = '{children[1]}'")
+    await block.rollback()
+    assert await retrying == 2
 
 
 async def test_without_one_order_there_would_be_a_deadlock(database: Database, connect: Connect) -> None:

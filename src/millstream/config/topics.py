@@ -15,6 +15,12 @@ TOPIC_SETTINGS: Final = (
         help="What this server calls itself where clients of topics ask for brokers.",
     ),
     Setting(
+        path="topics.requests_per_second_max",
+        name="MILLSTREAM_TOPIC_REQUESTS_PER_SECOND_MAX",
+        kind=whole_number(0, limits.RATE_LIMIT_MAX),
+        help="Most requests a second for topics of an organization, or of an address without a credential; 0 for no limit.",
+    ),
+    Setting(
         path="topics.default_partitions",
         name="MILLSTREAM_TOPIC_DEFAULT_PARTITIONS",
         kind=whole_number(1, limits.PARTITIONS_MAX),

@@ -9,6 +9,8 @@ class TopicSettings(Struct, frozen=True, kw_only=True):
     """Durations are seconds."""
 
     node_id: str = "node-1"
+    # Of a tenant, or of an address without a credential; 0 for any number.
+    requests_per_second_max: int = 0
     default_partitions: int = 3
     default_retention_hours: int = 168
     partitions_max: int = limits.PARTITIONS_MAX

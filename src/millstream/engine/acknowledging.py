@@ -161,15 +161,11 @@ class Acknowledging:
             if ledger.owed:
                 await redeliveries.owe(session, ledger.owed)
             if changed:
-                letters = None
                 counts = [Count(tenant, kind, "", n) for (tenant, kind), n in ledger.tally.items()]
-                if ledger.burials:
-                    letters = await self._burial.write(session, ledger.burials, ledger.at)
-                    counts += self._burial.counts(letters)
+                counts += self._burial.counts(ledger.burials)
                 await deliveries.record(session, changed, counts, now)
                 committed = await self._advance(session, ledger, now)
-                if letters is not None:
-                    told = await self._burial.bury(session, letters)
+                told = await self._burial.bury(session, ledger.burials, ledger.at)
             elif ledger.settled:
                 committed = await self._advance(session, ledger, now)
         self._announce(changed, ledger, told)

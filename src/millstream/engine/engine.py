@@ -103,6 +103,7 @@ class Engine:
         direct: Direct,
         open_line: OpenLine | None = None,
         rate_limits: RateLimits | None,
+        topic_rate_limits: RateLimits | None,
     ) -> None:
         enqueuing = Enqueuing(
             context,
@@ -175,12 +176,13 @@ class Engine:
             )
         )
         self.rate_limits = rate_limits
+        self.topic_rate_limits = topic_rate_limits
         self.delivering = Delivering(context, settings.deliveries)
         self.outgoing_webhooks = OutgoingWebhooks(context, self.delivering, settings.deliveries)
         self.groups = Groups(context, settings.topics)
         self.topics.on_change(self.groups.topics_changed, self.groups.wake)
         self.cooperative = Cooperative(context, settings.topics)
-        self.health = Health(context, rate_limits)
+        self.health = Health(context, rate_limits or topic_rate_limits)
         self.dashboard = Dashboard(context, self.health)
         self.upkeep = Upkeep(context, direct)
         self.inline = InlineIntake(context, self.publishing, direct)
@@ -201,8 +203,9 @@ class Engine:
         if self.sign_ins is not None:
             await self.sign_ins.close()
         await self.credentials.close()
-        if self.rate_limits is not None:
-            await self.rate_limits.close()
+        for rate_limits in (self.rate_limits, self.topic_rate_limits):
+            if rate_limits is not None:
+                await rate_limits.close()
         await self.delivering.close()
         await self.inline.close()
 
@@ -217,11 +220,13 @@ async def open_engine(
     meters: JobMeters | None = None,
     observe_batch: Callable[[str], BatchObserver | None] | None = None,
     rate_limits: RateLimits | None = None,
+    topic_rate_limits: RateLimits | None = None,
 ) -> Engine:
     """Return an engine on `database`, whose schema must be in place.
 
     `direct` opens sessions past any pooler, for partitions, vacuum and the line to other processes, unless
-    `open_line` opens another one. Without `rate_limits` requests are not limited.
+    `open_line` opens another one. Without `rate_limits` requests are not limited, nor those for topics without
+    `topic_rate_limits`.
     """
     settings = settings or EngineSettings()
     pepper, token_secret = settings.pepper, settings.token_secret
@@ -244,6 +249,7 @@ async def open_engine(
         direct=direct,
         open_line=open_line,
         rate_limits=rate_limits,
+        topic_rate_limits=topic_rate_limits,
     )
 
 

@@ -70,6 +70,7 @@ class InlineIntake:
                     messages.setdefault(one.topic.id, []).append(one.message)
             # The partitions are locked in their order.
             for topic_id in sorted(topics, key=lambda topic_id: (topics[topic_id].tenant_id, topic_id)):
+                # A topic that was deleted takes its messages with it.
                 await self._publishing.append_committed(session, topics[topic_id], messages[topic_id])
         for topic in topics.values():
             self._publishing.announce(topic.tenant_id, (topic.id,))

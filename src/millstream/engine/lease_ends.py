@@ -129,11 +129,10 @@ class LeaseEnds:
                 _settle(delivery, places, Outcome.GIVEN_BACK)
         if owed:
             await redeliveries.owe(session, owed)
-        letters = await self._burial.write(session, burials, at)
-        await deliveries.record(session, ended, [*counts, *self._burial.counts(letters)], now)
+        await deliveries.record(session, ended, [*counts, *self._burial.counts(burials)], now)
         if burials:
             await group_positions.advance(session, _settled(burials), now)
-        return len(ended), await self._burial.bury(session, letters)
+        return len(ended), await self._burial.bury(session, burials, at)
 
 
 def owed_again(delivery: Delivery, place: int) -> Redelivery:

@@ -10,10 +10,8 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from millstream.domain import limits
 from millstream.domain.delivery import Delivery
-from millstream.domain.errors import Unavailable
-from millstream.domain.message import NewMessage, RefusedMessage
+from millstream.domain.message import NewMessage
 from millstream.domain.topic import Priority
 from millstream.domain.topic_settings import TopicSettings
 from millstream.engine.partition import partition_of
@@ -27,8 +25,9 @@ from millstream.store.record_codec import StoredRecord
 
 REJECTED: Final = "REJECTED"
 MAX_RETRIES_EXCEEDED: Final = "MAX_RETRIES_EXCEEDED"
-# What is left of the headers' size for those that tell of the death.
-_OWN_HEADERS_BYTES: Final = 8 * 1024
+
+LetterTopic = tuple[int, str, int]
+"""Tenant and name of a dead-letter topic, and of how many partitions its source is."""
 
 
 class _Envelope(Struct, frozen=True, kw_only=True):
@@ -65,13 +64,6 @@ class Burial(Struct, frozen=True):
         return self.delivery.offsets[self.place]
 
 
-class Letters(Struct):
-    """Dead letters by tenant and dead-letter topic, and of how many partitions their source is."""
-
-    messages: dict[tuple[int, str, int], list[NewMessage]]
-    burials: Sequence[Burial]
-
-
 class MessageBurial:
     """Writes dead letters within transactions that settle their messages."""
 
@@ -86,72 +78,31 @@ class MessageBurial:
             return delivery.topic
         return delivery.topic + self._settings.dead_letter_suffix if self._settings.dead_letters else None
 
-    async def write(self, session: Session, burials: Sequence[Burial], at: datetime) -> Letters:
-        """Return the dead letters of `burials`: one for each whose message the log still holds."""
-        letters = Letters({}, burials)
+    async def bury(self, session: Session, burials: Sequence[Burial], at: datetime) -> list[tuple[int, int]]:
+        """Append a dead letter for each message of `burials` that the log still holds; returns the (tenant, topic) they
+        went to. Topics are made at first use, and letters are of any size: limits are for publishers.
+
+        The last thing that a transaction locks.
+        """
         copied = [
             burial
             for burial in burials
             if self.topic_of(burial.delivery) not in (None, burial.delivery.topic)
         ]
-        wanted = [
-            (
-                LogPartition(
-                    burial.delivery.tenant_id, burial.delivery.key.topic_id, burial.delivery.key.partition
-                ),
-                burial.delivery.lane,
-                burial.offset,
-            )
-            for burial in copied
-        ]
+        # Partitions are locked in one order.
+        copied.sort(key=lambda one: (one.delivery.tenant_id, one.delivery.topic, one.delivery.key.partition))
+        told: dict[tuple[int, int], None] = {}
         # Some at a time: a page holds a bounded number of bytes.
-        remaining = list(range(len(wanted)))
-        while remaining:
-            found = await message_fetches.fetch_messages(session, [wanted[number] for number in remaining])
-            left: list[int] = []
-            for numbers, batch in found:
-                if batch.records is None:
-                    left += [remaining[number] for number in numbers]
-                    continue
-                records = batch.decode()
-                places = {offset: place for place, offset in enumerate(batch.offsets)}
-                for number in numbers:
-                    burial = copied[remaining[number]]
-                    place = places.get(burial.offset)
-                    record = None if place is None else records[place]
-                    if record is not None:
-                        self._add(letters, burial, record, batch.published_at, at)
-            remaining = sorted(set(left))
-        return letters
+        while copied:
+            letters, copied = await self._write_page(session, copied, at)
+            for where, messages in letters.items():
+                told[await self._append(session, where, messages)] = None
+        return list(told)
 
-    async def bury(self, session: Session, letters: Letters) -> list[tuple[int, int]]:
-        """Append dead letters, to topics that are made at first use; returns the (tenant, topic) they went to.
-
-        The last thing that a transaction locks. Raises Unavailable when a letter is larger than a message may be.
-        """
-        told: list[tuple[int, int]] = []
-        for (tenant_id, name, partitions), messages in sorted(
-            letters.messages.items(), key=lambda item: item[0]
-        ):
-            topic = await self._topics.find_or_create(
-                session,
-                tenant_id,
-                name,
-                partitions=partitions,
-                retention_hours=self._settings.dead_letter_retention_hours,
-            )
-            routed = [_routed(message, topic.partitions) for message in messages]
-            outcomes = await self._publishing.append(session, topic, routed)
-            refused = next((one for one in outcomes if isinstance(one, RefusedMessage)), None)
-            if refused is not None:
-                raise Unavailable(f"the dead letter cannot be written: {refused.error}")
-            told.append((tenant_id, topic.id))
-        return told
-
-    def counts(self, letters: Letters) -> list[Count]:
-        """Return what to count of `letters`."""
+    def counts(self, burials: Sequence[Burial]) -> list[Count]:
+        """Return what to count of `burials`."""
         counts: list[Count] = []
-        for burial in letters.burials:
+        for burial in burials:
             tenant_id = burial.delivery.tenant_id
             counts.append(Count(tenant_id, message_counters.BURIED_FOR, burial.reason, 1))
             counts.append(Count(tenant_id, message_counters.BURIED_FROM, burial.delivery.topic, 1))
@@ -162,15 +113,53 @@ class MessageBurial:
         for tenant_id, topic_id in told:
             self._publishing.announce(tenant_id, (topic_id,))
 
-    def _add(
-        self, letters: Letters, burial: Burial, record: StoredRecord, published_at: datetime, at: datetime
-    ) -> None:
-        delivery = burial.delivery
-        name = self.topic_of(delivery)
-        if name is None:
-            return
-        message = _letter_of(burial, record, published_at, at)
-        letters.messages.setdefault((delivery.tenant_id, name, delivery.topic_partitions), []).append(message)
+    async def _write_page(
+        self, session: Session, burials: Sequence[Burial], at: datetime
+    ) -> tuple[dict[LetterTopic, list[NewMessage]], list[Burial]]:
+        """Return dead letters by where they go, and the burials that a page had no room for."""
+        wanted = [(_log_of(burial.delivery), burial.delivery.lane, burial.offset) for burial in burials]
+        letters: dict[int, NewMessage] = {}
+        left: set[int] = set()
+        for numbers, batch in await message_fetches.fetch_messages(session, wanted):
+            if batch.records is None:
+                left.update(numbers)
+                continue
+            records = batch.decode()
+            places = {offset: place for place, offset in enumerate(batch.offsets)}
+            for number in numbers:
+                place = places.get(burials[number].offset)
+                record = None if place is None else records[place]
+                if record is not None:
+                    letters[number] = _letter_of(burials[number], record, batch.published_at, at)
+        by_topic: dict[LetterTopic, list[NewMessage]] = {}
+        for number, letter in sorted(letters.items()):
+            delivery = burials[number].delivery
+            name = self.topic_of(delivery)
+            assert name is not None
+            where = (delivery.tenant_id, name, delivery.topic_partitions)
+            by_topic.setdefault(where, []).append(letter)
+        return by_topic, [burials[number] for number in sorted(left - letters.keys())]
+
+    async def _append(
+        self, session: Session, where: LetterTopic, letters: Sequence[NewMessage]
+    ) -> tuple[int, int]:
+        tenant_id, name, partitions = where
+        while True:
+            topic = await self._topics.find_or_create(
+                session,
+                tenant_id,
+                name,
+                partitions=partitions,
+                retention_hours=self._settings.dead_letter_retention_hours,
+            )
+            routed = [_routed(letter, topic.partitions) for letter in letters]
+            # It may be deleted meanwhile: then the letters go into a new one.
+            if await self._publishing.append_committed(session, topic, routed):
+                return tenant_id, topic.id
+
+
+def _log_of(delivery: Delivery) -> LogPartition:
+    return LogPartition(delivery.tenant_id, delivery.key.topic_id, delivery.key.partition)
 
 
 def _letter_of(burial: Burial, record: StoredRecord, published_at: datetime, at: datetime) -> NewMessage:
@@ -203,15 +192,11 @@ def _letter_of(burial: Burial, record: StoredRecord, published_at: datetime, at:
     }
     if burial.last_error:
         headers["x-goqueue-last-error"] = burial.last_error
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in original.items())
-    # Headers that leave no room are in the envelope.
-    if size + _OWN_HEADERS_BYTES * 2 <= limits.HEADERS_BYTES_MAX:
-        headers = original | headers
     return NewMessage(
         value=msgspec.json.encode(envelope).decode(),
         key=record.key,
         partition=delivery.key.partition,
-        headers=headers,
+        headers=original | headers,
     )
 
 

@@ -84,20 +84,21 @@ class Publishing:
         """
         return await self._append(session, topic, messages)
 
-    async def append_committed(self, session: Session, topic: Topic, messages: Given) -> None:
-        """Append messages whose publisher has committed them: it is too late to refuse any, so that limits of what may
-        be pending do not count. A topic that was deleted takes its messages with it. Otherwise like `append`.
+    async def append_committed(self, session: Session, topic: Topic, messages: Given) -> bool:
+        """Append messages that were accepted already: it is too late to refuse any, so that neither limits of what may
+        be pending count nor those of sizes. False when the topic was deleted. Otherwise like `append`.
         """
         try:
             await self._append(session, topic, messages, bounded=False)
         except NotFound:
-            return
+            return False
         self._delayed_hint.note()
+        return True
 
     async def _append(
         self, session: Session, topic: Topic, messages: Given, *, bounded: bool = True
     ) -> list[Outcome]:
-        routed = route(topic, messages, self._cursors)
+        routed = route(topic, messages, self._cursors, bounded=bounded)
         if routed is None:
             routed = await self._route_delayed(session, topic, messages, bounded=bounded)
         if not routed.append.parts:
@@ -191,7 +192,7 @@ class Publishing:
             else limits.PUBLISHED_MESSAGES_MAX + sum(pending.counts.values())
         )
         rooms = {partition: most - count for partition, count in pending.counts.items()}
-        routed = route(topic, settled, self._cursors, Delays(deliver_ats, rooms))
+        routed = route(topic, settled, self._cursors, Delays(deliver_ats, rooms), bounded=bounded)
         if routed is None:
             raise InternalError
         return routed

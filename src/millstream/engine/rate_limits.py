@@ -48,7 +48,8 @@ class RateLimits:
     """The request limits of one process; with `shared` buckets those of all processes together.
 
     Without them each of `processes` counts for itself and grants its part. While they are away each admits
-    a few requests a minute and client, and no more.
+    a few requests a minute and client, and no more. With `apart` requests are counted apart from all others, under
+    that name, and an organization may send as many as an address, whatever its plan and keys say.
     """
 
     def __init__(
@@ -57,16 +58,20 @@ class RateLimits:
         *,
         shared: Shared | None = None,
         processes: int = 1,
+        apart: str | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
         self._shared = shared
+        self._apart = apart
         self._local = _LocalBuckets(now, processes)
         self._fallback = _FallbackWindows(now)
         self._recovering: asyncio.Task[None] | None = None
 
     async def admit(self, principal: Principal) -> Standing:
         """Count a request of `principal` against its organization and its key."""
+        if self._apart is not None:
+            return await self._admit_apart(f"{self._apart}:{principal.organization_id}")
         plan = principal.plan
         own = RateLimit(
             RateScope.ORGANIZATION,
@@ -84,10 +89,9 @@ class RateLimits:
 
     async def admit_client(self, client: Client, cost: int = 1) -> Standing:
         """Count a request without a valid credential; with `cost` 0 only tell how the client stands."""
-        asked = RateLimit(
-            RateScope.ADDRESS, client.key, self._address.burst, self._address.requests_per_second
-        )
-        return await self._take([asked], cost, RateScope.ADDRESS, client.key, client.is_identified)
+        key = client.key if self._apart is None else f"{self._apart}:{client.key}"
+        asked = RateLimit(RateScope.ADDRESS, key, self._address.burst, self._address.requests_per_second)
+        return await self._take([asked], cost, RateScope.ADDRESS, key, client.is_identified)
 
     async def give_back(self, client: Client) -> None:
         """Take back what `admit_client` counted: the credential turned out to be valid."""
@@ -104,6 +108,10 @@ class RateLimits:
             await asyncio.wait({self._recovering})
         if self._shared is not None:
             await self._shared.close()
+
+    async def _admit_apart(self, key: str) -> Standing:
+        asked = RateLimit(RateScope.ORGANIZATION, key, self._address.burst, self._address.requests_per_second)
+        return await self._take([asked], 1, RateScope.ORGANIZATION, key)
 
     async def _take(
         self, asked: list[RateLimit], cost: int, scope: RateScope, key: str, is_identified: bool = True

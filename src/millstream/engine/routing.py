@@ -84,19 +84,24 @@ class Routed(Struct, frozen=True, kw_only=True):
         return answers
 
 
-def route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None = None) -> Routed | None:
+def route(
+    topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None = None, *, bounded: bool = True
+) -> Routed | None:
     """Route and encode `messages`; those that break a rule are refused by themselves.
 
-    Returns None when a message has a delay and `delays` does not say yet what becomes of it.
+    Returns None when a message has a delay and `delays` does not say yet what becomes of it. Unless `bounded` messages
+    may be of any size: what was accepted once is not refused when it moves.
     """
     try:
-        return _route(topic, messages, cursors, delays)
+        return _route(topic, messages, cursors, delays, bounded=bounded)
     except UnicodeEncodeError:
         # Once more without those that cannot be written down.
-        return _route(topic, [_writable(message) for message in messages], cursors, delays)
+        return _route(topic, [_writable(message) for message in messages], cursors, delays, bounded=bounded)
 
 
-def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None) -> Routed | None:
+def _route(
+    topic: Topic, messages: Given, cursors: Cursors, delays: Delays | None, *, bounded: bool
+) -> Routed | None:
     partitions = topic.partitions
     cursor = cursors.get(topic.id)
     refused: dict[int, RefusedMessage] = {}
@@ -123,7 +128,7 @@ def _route(topic: Topic, messages: Given, cursors: Cursors, delays: Delays | Non
             if delays is None and (message.delay_seconds is not None or message.deliver_at is not None):
                 return None
             deliver_at = None if delays is None else delays.deliver_ats.get(len(routes))
-            refusal = _judge(message, partition, partitions, deliver_at, rooms)
+            refusal = _judge(message, partition, partitions, deliver_at, rooms, bounded=bounded)
             if refusal is not None:
                 refused[len(routes)] = refusal
                 routes.append(_NOWHERE)
@@ -169,11 +174,13 @@ def _judge(
     partitions: int,
     deliver_at: datetime | None,
     rooms: dict[int, int],
+    *,
+    bounded: bool,
 ) -> RefusedMessage | None:
     """Say why a message is not published, if so; one that is hidden takes room in its partition."""
     if not 0 <= partition < partitions:
         return RefusedMessage(f"invalid partition {partition} (topic has {partitions} partitions)")
-    refusal = _judge_sizes(message)
+    refusal = _judge_sizes(message) if bounded else None
     if refusal is None and deliver_at is not None:
         room = rooms.get(partition, 0)
         if room <= 0:

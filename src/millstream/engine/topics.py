@@ -61,6 +61,14 @@ class Topics:
         Raises BadRequest, or Conflict when the name is taken.
         """
         check_topic_name(name)
+        if partitions is None or partitions <= 0:
+            partitions = self._settings.default_partitions
+        if partitions > self._settings.partitions_max:
+            raise BadRequest(f"too many partitions: {self._settings.partitions_max} at most")
+        if retention_hours is None or retention_hours <= 0:
+            retention_hours = self._settings.default_retention_hours
+        if retention_hours > limits.RETENTION_HOURS_MAX:
+            raise BadRequest(f"retention_hours is above {limits.RETENTION_HOURS_MAX}")
         async with self._context.database.tenant(principal.tenant_id) as session:
             topic = await self._create(session, principal.tenant_id, name, partitions, retention_hours)
         if topic is None:
@@ -70,7 +78,10 @@ class Topics:
     async def find_or_create(
         self, session: Session, tenant_id: int, name: str, *, partitions: int, retention_hours: int
     ) -> Topic:
-        """Return a topic, created within the caller's transaction if there is none of that name."""
+        """Return a topic, created within the caller's transaction if there is none of that name.
+
+        Limits of names and numbers are for those who create topics by themselves: none counts here.
+        """
         while True:
             found = await topics.find_topic(session, tenant_id, name)
             topic = found or await self._create(session, tenant_id, name, partitions, retention_hours)
@@ -151,22 +162,8 @@ class Topics:
         self._count -= len(self._known.pop(tenant_id, ()))
 
     async def _create(
-        self,
-        session: Session,
-        tenant_id: int,
-        name: str,
-        partitions: int | None,
-        retention_hours: int | None,
+        self, session: Session, tenant_id: int, name: str, partitions: int, retention_hours: int
     ) -> Topic | None:
-        settings = self._settings
-        if partitions is None or partitions <= 0:
-            partitions = settings.default_partitions
-        if partitions > settings.partitions_max:
-            raise BadRequest(f"too many partitions: {settings.partitions_max} at most")
-        if retention_hours is None or retention_hours <= 0:
-            retention_hours = settings.default_retention_hours
-        if retention_hours > limits.RETENTION_HOURS_MAX:
-            raise BadRequest(f"retention_hours is above {limits.RETENTION_HOURS_MAX}")
         return await topics.create_topic(
             session,
             tenant_id,

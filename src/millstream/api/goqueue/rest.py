@@ -15,8 +15,10 @@ from millstream.api.goqueue.reading import ReadingEndpoints
 from millstream.api.goqueue.router import TopicRouter
 from millstream.api.goqueue.statistics import StatisticsEndpoints
 from millstream.api.goqueue.topics import TopicEndpoints
+from millstream.api.http.clients import ClientReader
 from millstream.api.http.dispatcher import Dialect
 from millstream.api.http.endpoint import Endpoint
+from millstream.api.http.limiter import Limiter
 from millstream.api.http.openapi import OpenApiEndpoint
 from millstream.api.http.settings import HttpSettings
 from millstream.domain import limits
@@ -38,7 +40,7 @@ _PREFIXES: Final = (
 
 
 def goqueue_dialect(engine: Engine, settings: HttpSettings) -> Dialect:
-    """Return the GoQueue-compatible REST API of `engine`. Its requests are not limited (ruling R15)."""
+    """Return the GoQueue-compatible REST API of `engine`. Its requests have a limit of their own, off by default (ruling R15)."""
     endpoints = goqueue_endpoints(engine, settings)
     document = OpenApiEndpoint(DOCUMENT_PATH, endpoints, ProblemBody)
     return Dialect(
@@ -53,6 +55,9 @@ def goqueue_dialect(engine: Engine, settings: HttpSettings) -> Dialect:
         body_bytes_max=limits.TOPIC_BODY_BYTES_MAX,
         is_versioned=False,
         is_https_forced=settings.force_https,
+        limiter=None
+        if engine.topic_rate_limits is None
+        else Limiter(engine.topic_rate_limits, ClientReader(settings.trusted_proxies)),
     )
 
 

@@ -1,34 +1,51 @@
 -- name: retry_dead_jobs :many
--- Brings dead letters back, claimable at once: by id, else the oldest of a queue.
+-- Brings dead letters back, claimable at once: by id, else the oldest of a queue. They are held in the order of their ids,
+-- whatever order they are chosen in, and after them their children.
 -- With `restart` their retry counts begin anew and their waiting children wait for them again.
 with chosen as materialized (
+    (
+        select d.tenant_id, d.id
+        from millstream.jobs_dead as d
+        where
+            :ids::uuid[] is null
+            and d.tenant_id = :tenant_id::int
+            and (:queue::text is null or d.queue = :queue::text)
+            and (:queues::text[] is null or d.queue = any(:queues::text[]))
+        order by d.created_at, d.id
+        limit :limit::int
+    )
+    union all
+    (
+        select d.tenant_id, d.id
+        from (select distinct n.id from unnest(:ids::uuid[]) as n (id)) as g
+        inner join millstream.jobs_dead as d on d.tenant_id = :tenant_id::int and d.id = any(array[g.id])
+        where
+            (:queue::text is null or d.queue = :queue::text)
+            and (:queues::text[] is null or d.queue = any(:queues::text[]))
+        order by d.created_at, d.id
+        limit :limit::int
+    )
+),
+held as materialized (
     select d.tenant_id, d.id
-    from millstream.jobs_dead as d
-    where
-        d.tenant_id = :tenant_id::int
-        and (:ids::uuid[] is null or d.id = any(:ids::uuid[]))
-        and (:queue::text is null or d.queue = :queue::text)
-        and (:queues::text[] is null or d.queue = any(:queues::text[]))
-    order by d.created_at, d.id
-    limit :limit::int
-    for update
+    from chosen as c
+    inner join millstream.jobs_dead as d on d.tenant_id = any(array[c.tenant_id]) and d.id = any(array[c.id])
+    order by d.id
+    for update of d
 ),
 removed as (
     delete from millstream.jobs_dead as d
-    using chosen as c
-    where d.tenant_id = c.tenant_id and d.id = c.id
+    using held as h
+    where d.tenant_id = any(array[h.tenant_id]) and d.id = any(array[h.id])
     returning d.*
 ),
 children as materialized (
-    select c.tenant_id, c.id, c.parent_job_id
+    select j.tenant_id, j.id, j.parent_job_id
     from removed as r
-    cross join lateral (
-        select j.tenant_id, j.id, j.parent_job_id
-        from millstream.jobs as j
-        where :restart::boolean and j.tenant_id = r.tenant_id and j.parent_job_id = r.id and j.state < 4
-        order by j.id
-        for update
-    ) as c
+    inner join millstream.jobs as j on j.tenant_id = any(array[r.tenant_id]) and j.parent_job_id = any(array[r.id])
+    where :restart::boolean and j.state < 4
+    order by j.id
+    for update of j
 ),
 blocked as (
     update millstream.jobs as j
