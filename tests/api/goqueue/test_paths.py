@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from http.client import HTTPResponse
+from urllib.parse import urlsplit
+
 import pytest
 
-from tests.api.goqueue.wire import UNKNOWN, Topics, answered, refused
+from tests.api.goqueue.wire import UNKNOWN, Topics, a_topic, answered, refused
+from tests.conftest import LiveServer
 
 
 def test_every_route_is_served_under_v1_too(api: Topics) -> None:
@@ -60,6 +66,24 @@ def test_another_type_than_json_is_refused(api: Topics) -> None:
         "POST", "/topics", content=b"name=x", headers={"Content-Type": "application/x-www-form-urlencoded"}
     )
     refused(answer, 415)
+    # A header that names nothing does not name another type.
+    answer = api.call("POST", "/topics", {"name": a_topic()}, headers={"Content-Type": ""})
+    answered(answer, 201)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("FETCH /topics HTTP/1.1", 405), ("GET /topics HTTP/9.9", 400), ("?", 405)]
+)
+def test_what_is_no_request_is_refused_in_json_too(server: LiveServer, line: str, status: int) -> None:
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+        connection.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        with HTTPResponse(connection) as response:
+            response.begin()
+            body = json.loads(response.read())
+    assert (response.status, response.headers["content-type"]) == (status, "application/json")
+    assert body["status"] == status
+    assert isinstance(body["error"], str)
 
 
 def test_a_slash_in_a_name_does_not_lead_elsewhere(api: Topics) -> None:
