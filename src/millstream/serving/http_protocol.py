@@ -8,17 +8,14 @@
   waits, and the server looks at all of them every few seconds.
 """
 
-import sys
-from http import HTTPStatus
 from typing import cast
 
 import msgspec
-from httptools import HttpParserInvalidMethodError
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from millstream.domain import limits
-from millstream.domain.errors import BadRequest, MethodNotAllowed
+from millstream.domain.errors import BadRequest
 from millstream.domain.problems import problem_of
 
 WHOLE_ANSWER = "millstream.answer"
@@ -84,17 +81,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read as a request, in the form that every dialect's clients read."""
-        # uvicorn calls this where it caught what the parser raised.
-        is_method = isinstance(sys.exception(), HttpParserInvalidMethodError)
-        problem = problem_of(MethodNotAllowed if is_method else BadRequest)
-        status = problem.http_status
-        refusal = {"code": problem.code, "message": msg, "error": problem.error, "status": status}
-        body = msgspec.json.encode(refusal)
-        head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % (
-            status,
-            HTTPStatus(status).phrase.encode(),
-            len(body),
+        problem = problem_of(BadRequest)
+        body = msgspec.json.encode(
+            {"code": problem.code, "message": msg, "error": problem.error, "status": problem.http_status}
         )
+        status_line = b"HTTP/1.1 400 Bad Request\r\n"
+        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (status_line, len(body))
         defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
         self.transport.write(b"%b%b%b\r\n%b" % (head, defaults, _CLOSE, body))
         self.transport.close()

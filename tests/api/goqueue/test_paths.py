@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.api.goqueue.wire import UNKNOWN, Topics, a_topic, answered, refused
+from tests.api.goqueue.wire import UNKNOWN, Topics, answered, refused
 from tests.conftest import LiveServer
 
 
@@ -54,6 +54,8 @@ def test_a_method_that_a_path_does_not_know_is_refused_with_those_it_knows(api: 
         ("PUT", "/topics", "GET, HEAD, OPTIONS, POST"),
         ("PATCH", "/v1/topics/", "GET, HEAD, OPTIONS, POST"),
         ("GET", "/messages/ack", "OPTIONS, POST"),
+        # Whoever asks for the head only would lease messages without being told of them.
+        ("POST", "/groups/g/poll", "GET, OPTIONS"),
         ("POST", f"/topics/{UNKNOWN}", "DELETE, GET, HEAD, OPTIONS"),
     ):
         answer = api.call(method, path)
@@ -66,23 +68,18 @@ def test_another_type_than_json_is_refused(api: Topics) -> None:
         "POST", "/topics", content=b"name=x", headers={"Content-Type": "application/x-www-form-urlencoded"}
     )
     refused(answer, 415)
-    # A header that names nothing does not name another type.
-    answer = api.call("POST", "/topics", {"name": a_topic()}, headers={"Content-Type": ""})
-    answered(answer, 201)
 
 
-@pytest.mark.parametrize(
-    ("line", "status"), [("FETCH /topics HTTP/1.1", 405), ("GET /topics HTTP/9.9", 400), ("?", 405)]
-)
-def test_what_is_no_request_is_refused_in_json_too(server: LiveServer, line: str, status: int) -> None:
+@pytest.mark.parametrize("line", ["FETCH /topics HTTP/1.1", "GET /topics HTTP/9.9", "?"])
+def test_what_is_no_request_is_refused_in_json_too(server: LiveServer, line: str) -> None:
     place = urlsplit(server.url)
     with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
         connection.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())
         with HTTPResponse(connection) as response:
             response.begin()
             body = json.loads(response.read())
-    assert (response.status, response.headers["content-type"]) == (status, "application/json")
-    assert body["status"] == status
+    assert (response.status, response.headers["content-type"]) == (400, "application/json")
+    assert body["status"] == 400
     assert isinstance(body["error"], str)
 
 

@@ -261,7 +261,7 @@ async def _answer(dialect: Dialect, endpoint: Endpoint, request: Request) -> Res
         body = await read_body(request.receive, bytes_max)
         if body:
             content_type = headers.get(b"content-type")
-            if content_type and content_type != JSON and not is_json(content_type):
+            if content_type is not None and content_type != JSON and not is_json(content_type):
                 raise UnsupportedMediaType
             if headers.get(b"content-encoding", b"identity") != b"identity":
                 raise UnsupportedMediaType("Encoded bodies are not read")
