@@ -171,7 +171,7 @@ class Acknowledging:
         self._announce(changed, ledger, told)
         await self._sightings.saw({(one.tenant_id, one.key.group_id, one.member_id) for one in held.values()})
         for row, answer in zip(rows, answers, strict=True):
-            _complete(row, held, committed, answer)
+            _complete(row, held, committed, ledger.repeated, answer)
         return answers
 
     async def _open(
@@ -218,7 +218,8 @@ class Acknowledging:
             ]
             committed = await self._advance(session, ledger, self._context.now())
         for row, answer in zip(rows, answers, strict=True):
-            _complete(row, held, committed, cast("list[Settled | MillstreamError | None]", answer))
+            told = cast("list[Settled | MillstreamError | None]", answer)
+            _complete(row, held, committed, ledger.repeated, told)
         return answers
 
     def _announce(self, changed: Sequence[Delivery], ledger: Ledger, told: Sequence[tuple[int, int]]) -> None:
@@ -252,6 +253,7 @@ def _complete(
     row: SettleRow,
     held: dict[tuple[int, DeliveryKey], Delivery],
     committed: dict[tuple[GroupPartition, str], Committed],
+    repeated: set[tuple[int, DeliveryKey, int]],
     answers: list[Settled | MillstreamError | None],
 ) -> None:
     """Tell acknowledgements, in place, where their group is."""
@@ -265,12 +267,14 @@ def _complete(
     key = GroupPartition(row.tenant_id, row.key.group_id, row.key.topic_id, row.key.partition)
     one = committed.get((key, delivery.member_id))
     if one is not None:
+        # A repeated acknowledgement is answered as the one that moved the position, which nobody noted.
+        was_owed = one.low_before <= answer.offset or (row.tenant_id, row.key, row.places[0]) in repeated
         answers[0] = Acked(
             answer.topic,
             answer.partition,
             answer.offset,
             one.low - 1,
-            one.low_before <= answer.offset < one.low,
+            was_owed and answer.offset < one.low,
             one.in_flight,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from millstream.domain import limits
+from millstream.domain.consumer_group import check_group_name
 from millstream.domain.delivery import Delivery, Outcome
 from millstream.domain.errors import AccessDenied, BadRequest, Conflict, NotFound
 from millstream.domain.group_position import (
@@ -21,7 +21,7 @@ from millstream.engine.handing_out import GENERATION_AHEAD, GROUP_NOT_FOUND, MEM
 from millstream.engine.sightings import Sightings
 from millstream.engine.topics import TOPIC_NOT_FOUND
 from millstream.engine.wakeups import EVERYONE, group_bell
-from millstream.store import deliveries, position_changes
+from millstream.store import deliveries, position_changes, topics
 from millstream.store.database import Session
 from millstream.store.group_positions import GroupPartition
 from millstream.store.position_changes import NewPosition
@@ -81,8 +81,7 @@ class Positions:
         """
         tenant_id, now = principal.tenant_id, self._context.now()
         offset, timestamp = _target_of(request)
-        if not 1 <= len(group) <= limits.GROUP_NAME_CHARS_MAX:
-            raise BadRequest("invalid group name")
+        check_group_name(group)
         async with self._context.database.tenant(tenant_id) as session:
             positions = await position_changes.find_reset_positions(
                 session,
@@ -94,7 +93,8 @@ class Positions:
                 to_end=request.strategy is ResetStrategy.LATEST,
             )
             if not positions:
-                raise NotFound(TOPIC_NOT_FOUND)
+                is_known = await topics.find_topic(session, tenant_id, request.topic) is not None
+                raise NotFound(f"partition {request.partition} not found" if is_known else TOPIC_NOT_FOUND)
             group_id = None
             if not request.dry_run:
                 group_id = await position_changes.find_or_create_group(session, tenant_id, group, now)
@@ -137,7 +137,7 @@ def _distinct(request: CommitRequest) -> Sequence[PartitionOffset]:
     if not request.offsets:
         raise BadRequest("offsets are required")
     if not all(0 <= one.offset <= OFFSET_MAX for one in request.offsets):
-        raise BadRequest("offsets must not be negative")
+        raise BadRequest(f"invalid offset: 0 to {OFFSET_MAX}")
     # The last one counts where a partition is named twice.
     return list({(one.topic, one.partition): one for one in request.offsets}.values())
 

@@ -98,6 +98,8 @@ class Ledger:
         self.burials: list[Burial] = []
         self.settled: dict[tuple[GroupPartition, str], int] = {}
         self.tally: dict[tuple[int, int], int] = {}
+        # What had been acknowledged with the same receipt before.
+        self.repeated: set[tuple[int, DeliveryKey, int]] = set()
         # Whose leases may end earlier than anybody knows, in seconds.
         self.shortest_seconds: float | None = None
 
@@ -149,6 +151,8 @@ class Ledger:
                     answers.append(refusal)
                     continue
                 self._end(delivery, place, Outcome.ACKNOWLEDGED, message_counters.ACKED)
+            else:
+                self.repeated.add((delivery.tenant_id, delivery.key, place))
             # Of many at once nobody is told more than that they are settled.
             answers.append(settled or Acked(topic, partition, offsets[place], -1, False, 0))
         if leased:

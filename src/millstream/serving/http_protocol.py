@@ -10,10 +10,13 @@
 
 from typing import cast
 
+import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from millstream.domain import limits
+from millstream.domain.errors import BadRequest
+from millstream.domain.problems import problem_of
 
 WHOLE_ANSWER = "millstream.answer"
 # What slow but honest clients get to send the head of a request.
@@ -75,6 +78,18 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         self._unread_bytes = max(self._unread_bytes, unread_bytes)
         return now - self._unread_since > limits.UNREAD_ANSWER_SECONDS_MAX
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read as a request, in the form that every dialect's clients read."""
+        problem = problem_of(BadRequest)
+        body = msgspec.json.encode(
+            {"code": problem.code, "message": msg, "error": problem.error, "status": problem.http_status}
+        )
+        status_line = b"HTTP/1.1 400 Bad Request\r\n"
+        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (status_line, len(body))
+        defaults = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        self.transport.write(b"%b%b%b\r\n%b" % (head, defaults, _CLOSE, body))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Note that a head has begun, from when on it has a time of its own to end."""

@@ -135,13 +135,25 @@ class TestSettling:
         }
         assert settle(api, "ack", three, consumer_id=None)["in_flight_count"] == 0
         assert consumer.offsets == {"0": 3}
-        assert settle(api, "ack", one)["acknowledged"] is True
         for word in ("nack", "reject"):
             refused(
                 api.post(f"/messages/{word}", {"receipt_handle": one["receipt_handle"]}),
                 404,
                 "message not found or already processed",
             )
+
+    def test_a_repeated_call_is_answered_as_the_first_one(self, api: Topics) -> None:
+        consumer = Consumer(api, *"abcd")
+        first, second, third, fourth = consumer.poll()
+        for word, message, fields in (
+            ("ack", first, {}),
+            ("ack", third, {}),
+            ("nack", second, {"delay": "1h"}),
+            ("reject", fourth, {"reason": "no"}),
+        ):
+            assert settle(api, word, message, **fields) == settle(api, word, message, **fields)
+        assert settle(api, "ack", first)["offset_advanced"] is True
+        assert settle(api, "ack", third)["offset_advanced"] is False
 
     def test_a_nacked_message_comes_again_after_its_delay(self, api: Topics) -> None:
         consumer = Consumer(api, "a", "b")
@@ -254,9 +266,8 @@ class TestSettling:
             response = api.post(f"/messages/{word}", body)
             return refused(response, response.status_code)
 
-        for missing in (None, ""):
+        for missing in (None, "", 5, True, ["x"], {}):
             assert answer(missing) == {"error": "receipt_handle is required", "status": 400}
-        assert answer(5)["status"] == 400
         for malformed in ("x", "a:0:1:2:0123456789abcdef", "x" * 5000, "é" * 40, valid + "A", valid[:-1]):
             assert answer(malformed) == {"error": "invalid receipt handle format", "status": 400}
         assert answer(unknown) == {"error": "message not found or already processed", "status": 404}
@@ -392,6 +403,15 @@ class TestPositions:
             ({"dry_run": "yes"}, 400),
         ):
             refused(api.post(url, {"topic": consumer.topic, "strategy": "latest", **fields}), status)
+        body = {"topic": consumer.topic, "strategy": "latest", "partition": 1}
+        refused(api.post(url, body), 404, "partition 1 not found")
+        refused(api.post(url, {**body, "topic": UNKNOWN}), 404, "topic not found")
+
+    @pytest.mark.parametrize("name", ["a%20b", "__internal", "%2e", "%ff", "x" * 256])
+    def test_a_reset_makes_no_group_that_nobody_could_join(self, own: Topics, name: str) -> None:
+        body = {"topic": own.create(), "strategy": "latest"}
+        refused(own.post(f"/groups/{name}/offsets/reset", body), 400, "invalid group id")
+        assert answered(own.get("/groups"))["groups"] == []
 
 
 class TestStatistics:

@@ -79,9 +79,10 @@ class TestJoining:
     def test_topics_must_exist_and_groups_have_good_names(self, api: Topics, topic: str) -> None:
         body = {"client_id": "w", "topics": [topic, UNKNOWN]}
         refused(api.post(f"/groups/{a_group()}/join", body), 404, f"topic not found: {UNKNOWN}")
-        for name in ("__internal", "%C3%A9", "a%20b", "%2e", "x" * 256):
-            answer = api.post(f"/groups/{name}/join", {"client_id": "w", "topics": [topic]})
-            refused(answer, 400, "invalid group id")
+        for name in ("__internal", "%C3%A9", "a%20b", "%2e", "%ff", "x" * 256):
+            for path in ("join", "join/cooperative"):
+                answer = api.post(f"/groups/{name}/{path}", {"client_id": "w", "topics": [topic]})
+                refused(answer, 400, "invalid group id")
 
     def test_a_member_comes_back_as_itself(self, api: Topics, topic: str) -> None:
         group = a_group()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from http.client import HTTPResponse
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.api.goqueue.wire import UNKNOWN, Topics, answered, refused
+from tests.conftest import LiveServer
 
 
 def test_every_route_is_served_under_v1_too(api: Topics) -> None:
@@ -48,6 +54,8 @@ def test_a_method_that_a_path_does_not_know_is_refused_with_those_it_knows(api: 
         ("PUT", "/topics", "GET, HEAD, OPTIONS, POST"),
         ("PATCH", "/v1/topics/", "GET, HEAD, OPTIONS, POST"),
         ("GET", "/messages/ack", "OPTIONS, POST"),
+        # Whoever asks for the head only would lease messages without being told of them.
+        ("POST", "/groups/g/poll", "GET, OPTIONS"),
         ("POST", f"/topics/{UNKNOWN}", "DELETE, GET, HEAD, OPTIONS"),
     ):
         answer = api.call(method, path)
@@ -60,6 +68,19 @@ def test_another_type_than_json_is_refused(api: Topics) -> None:
         "POST", "/topics", content=b"name=x", headers={"Content-Type": "application/x-www-form-urlencoded"}
     )
     refused(answer, 415)
+
+
+@pytest.mark.parametrize("line", ["FETCH /topics HTTP/1.1", "GET /topics HTTP/9.9", "?"])
+def test_what_is_no_request_is_refused_in_json_too(server: LiveServer, line: str) -> None:
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+        connection.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        with HTTPResponse(connection) as response:
+            response.begin()
+            body = json.loads(response.read())
+    assert (response.status, response.headers["content-type"]) == (400, "application/json")
+    assert body["status"] == 400
+    assert isinstance(body["error"], str)
 
 
 def test_a_slash_in_a_name_does_not_lead_elsewhere(api: Topics) -> None:

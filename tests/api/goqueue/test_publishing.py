@@ -243,6 +243,10 @@ class TestRequests:
             rb'{"messages":[{"value":"\ud800"}',
             rb'{"messages":[{"value":"\ud800"},{"value":5}]}',
             rb'{"messages":[{"value":"\ud800","x":NaN}]}',
+            rb'{"messages":"\ud800"}',
+            rb'{"messages":[{"value":"x","partition":"\udc00"}]}',
+            rb'{"messages":[{"value":"x","headers":"\ud800"}]}',
+            rb'{"messages":[{"value":"x","\ud800":1}]}',
             b'{"messages":[{"value":"\\ud800\xff"}]}',
             b'{"messages":[{"value":"\\ud800","x":' + b"[" * 100_000 + b"]}]}",
         ):

@@ -1,6 +1,6 @@
 """What becomes of delivered messages. Contract: goqueue-messaging 9."""
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -16,10 +16,28 @@ from millstream.domain.errors import BadRequest, Gone, NotFound, Unavailable
 from millstream.domain.problems import message_of
 from millstream.engine.engine import Engine
 
-_ACK: Final = TopicBody(bodies.Ack)
-_NACK: Final = TopicBody(bodies.Nack, with_nul=True)
-_REJECT: Final = TopicBody(bodies.Reject, with_nul=True)
-_EXTEND: Final = TopicBody(bodies.Extend)
+BodyT_co = TypeVar("BodyT_co", covariant=True)
+
+_NO_RECEIPT: Final = "receipt_handle is required"
+
+
+class ReceiptBody(TopicBody[BodyT_co]):
+    """What is to become of a message; a receipt of another type is refused as one that is missing."""
+
+    def read(self, data: bytes) -> BodyT_co:
+        """Return `data` as the body's type. Raises BadRequest."""
+        try:
+            return super().read(data)
+        except BadRequest as error:
+            if str(error).endswith("$.receipt_handle"):
+                raise BadRequest(_NO_RECEIPT) from None
+            raise
+
+
+_ACK: Final = ReceiptBody(bodies.Ack)
+_NACK: Final = ReceiptBody(bodies.Nack, with_nul=True)
+_REJECT: Final = ReceiptBody(bodies.Reject, with_nul=True)
+_EXTEND: Final = ReceiptBody(bodies.Extend)
 _ACK_MANY: Final = TopicBody(bodies.AckMany)
 _encode = msgspec.json.Encoder().encode
 
@@ -171,7 +189,7 @@ class AcknowledgingEndpoints:
 
 def _receipt(given: str | None) -> str:
     if not given:
-        raise BadRequest("receipt_handle is required")
+        raise BadRequest(_NO_RECEIPT)
     return given
 
 

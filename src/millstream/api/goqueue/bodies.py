@@ -43,4 +43,5 @@ class TopicBody(Body[BodyT_co]):
 def described(error: msgspec.DecodeError | UnicodeDecodeError) -> str:
     """Return what a decoder says is wrong, as the rest of a sentence."""
     text = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).replace("`", "")
-    return text[:1].lower() + text[1:]
+    # Of names such as JSON the first letter stays what it is.
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]

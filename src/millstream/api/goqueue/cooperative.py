@@ -10,7 +10,7 @@ from millstream.api.goqueue import cooperative_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
 from millstream.api.goqueue.group_bodies import Join, Left, MemberCall
 from millstream.api.goqueue.groups import generation_of, group_details, join_request, joined, member_id_of
-from millstream.api.goqueue.parameters import group_of
+from millstream.api.goqueue.parameters import group_of, new_group_of
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
 from millstream.api.http.timestamps import format_timestamp
@@ -134,7 +134,7 @@ class CooperativeEndpoints:
         protocol = _PROTOCOLS.get(body.protocol or Protocol.COOPERATIVE.word)
         if protocol is None:
             raise BadRequest(f"invalid protocol: must be one of {', '.join(_PROTOCOLS)}")
-        name = group_of(request)
+        name = new_group_of(request)
         wish = join_request(body)
         if protocol is Protocol.EAGER:
             return Response(200, _encode(joined(await self._groups.join(request.principal, name, wish))))

@@ -7,7 +7,7 @@ import msgspec
 
 from millstream.api.goqueue import group_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
-from millstream.api.goqueue.parameters import group_of, seconds_of
+from millstream.api.goqueue.parameters import group_of, new_group_of, seconds_of
 from millstream.api.http.endpoint import Endpoint, Request, Response
 from millstream.api.http.timestamps import format_timestamp
 from millstream.domain.consumer_group import (
@@ -120,7 +120,7 @@ class GroupEndpoints:
     async def join(self, request: Request) -> Response:
         """Become a member."""
         wish = join_request(_JOIN.read(request.body))
-        membership = await self._groups.join(request.principal, group_of(request), wish)
+        membership = await self._groups.join(request.principal, new_group_of(request), wish)
         return Response(200, _encode(joined(membership)))
 
     async def heartbeat(self, request: Request) -> Response:

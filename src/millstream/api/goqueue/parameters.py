@@ -27,6 +27,11 @@ def group_of(request: Request) -> str:
     return _named(request, "group not found")
 
 
+def new_group_of(request: Request) -> str:
+    """Return the group that a path names and that is made if there is none; who makes it judges the name."""
+    return request.parameters[0]
+
+
 def _named(request: Request, refusal: str) -> str:
     name = request.parameters[0]
     if UNDECODABLE in name:

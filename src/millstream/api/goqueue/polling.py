@@ -50,6 +50,7 @@ class PollingEndpoints:
                 answers={200: PolledMessages},
                 errors=(BadRequest, NotFound, Conflict, Unavailable),
                 hot=True,
+                has_effects=True,
             )
         ]
 

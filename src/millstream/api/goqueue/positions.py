@@ -7,7 +7,13 @@ import msgspec
 from millstream.api.goqueue import delivery_bodies as bodies
 from millstream.api.goqueue.bodies import TopicBody
 from millstream.api.goqueue.groups import generation_of, member_id_of
-from millstream.api.goqueue.parameters import OFFSET_MAX, group_of, whole_number, zoned_timestamp
+from millstream.api.goqueue.parameters import (
+    OFFSET_MAX,
+    group_of,
+    new_group_of,
+    whole_number,
+    zoned_timestamp,
+)
 from millstream.api.http.endpoint import Endpoint, Parameter, Request, Response
 from millstream.api.http.query import Query
 from millstream.api.http.timestamps import format_optional
@@ -107,7 +113,7 @@ class PositionEndpoints:
     async def reset(self, request: Request) -> Response:
         """Set where a group goes on."""
         wish = _reset_request(_RESET.read(request.body))
-        group = group_of(request)
+        group = new_group_of(request)
         moved = await self._positions.reset(request.principal, group, wish)
         places = [bodies.NewPosition(one.topic, one.partition, one.offset) for one in moved]
         return Response(200, _encode(bodies.PositionsReset(group, len(places), places)))

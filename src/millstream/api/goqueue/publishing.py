@@ -54,6 +54,9 @@ class PublishBody(TopicBody[Publish]):
             return msgspec.convert(value, Publish, strict=True)
         except msgspec.ValidationError as error:
             raise BadRequest(f"invalid JSON: {described(error)}") from None
+        except UnicodeEncodeError:
+            # It is a name, or stands where something else than a text belongs.
+            raise BadRequest("invalid JSON: half of a surrogate pair outside of a text") from None
 
 
 _BODY: Final = PublishBody()

@@ -108,7 +108,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     success status to the type of its body (None: empty). `errors` are those that the endpoint adds to
     what authentication and bodies bring. `extension` marks what the compatible API does not have, `hot`
     what is called once per job and more. `body_bytes_max` is given where bodies may be longer or shorter than
-    the dialect's.
+    the dialect's. `has_effects` marks a GET after which something is different: it serves no HEAD.
     """
 
     method: str
@@ -124,3 +124,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     extension: bool = False
     hot: bool = False
     body_bytes_max: int | None = None
+    has_effects: bool = False

@@ -22,11 +22,11 @@ class Route:
         self.allow = b""
 
     def add(self, endpoint: Endpoint) -> None:
-        """Serve `endpoint` here; a GET serves HEAD as well."""
+        """Serve `endpoint` here; a GET without effects serves HEAD as well."""
         if endpoint.method in self.endpoints:
             raise ValueError(f"{endpoint.method} {endpoint.path} is declared twice")
         self.endpoints[endpoint.method] = endpoint
-        if endpoint.method == "GET":
+        if endpoint.method == "GET" and not endpoint.has_effects:
             self.endpoints.setdefault("HEAD", endpoint)
         self.allow = ", ".join(sorted({*self.endpoints, "OPTIONS"})).encode()
 
