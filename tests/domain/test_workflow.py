@@ -65,6 +65,10 @@ def test_what_can_be_no_workflow_is_refused() -> None:
     with pytest.raises(InvalidField, match="used twice") as caught:
         check_steps([*steps(a="", b=""), *steps(a="")], jobs_max=10)
     assert caught.value.problems[0].field == "jobs[2].key"
+    lost = NewStep(key="a", job=NewJob(queue="q", payload="{}"), depends_on=("b" * 100_000,))
+    with pytest.raises(BadRequest, match="'a' depends on 'bbb") as caught_long:
+        check_steps([lost], jobs_max=10)
+    assert len(caught_long.value.message) < 200
     # Forward references, repeated keys and diamonds are fine.
     check_steps(steps(d="bccb", a="", b="a", c="a"), jobs_max=4)
 

@@ -61,12 +61,17 @@ def async_connection() -> psycopg.AsyncConnection:
 INVALID: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     *(("submit_job", (job_id, PLAIN, "w"), {}) for job_id in ("", None, 3, "a\0b", "\ud800")),
     ("submit_job", ("a", PLAIN, ""), {}),
+    *(("submit_job", ("a", deps, "w"), {}) for deps in (None, "cap", {"next_need": "cap"})),
     *(
         ("submit_job", ("a", deps, "w"), {})
         for deps in (
             JobDependencies(""),
             JobDependencies("cap", "not a list"),
             JobDependencies("cap", ["a\0"]),
+            JobDependencies("cap", None),  # pyright: ignore[reportArgumentType] - that is the point
+            JobDependencies("cap", [None]),  # pyright: ignore[reportArgumentType] - that is the point
+            # Looking at it once would leave nothing to wait for.
+            JobDependencies("cap", iter(["a"])),  # pyright: ignore[reportArgumentType] - that is the point
             JobDependencies("cap", singleton_key="a\0"),
             JobDependencies("cap", available_at=NAIVE),
             JobDependencies("cap", available_at="2030-01-01"),  # pyright: ignore[reportArgumentType] - that is the point
@@ -79,13 +84,15 @@ INVALID: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         )
     ),
     ("get_work", ("", ["cap"]), {}),
-    *(("get_work", ("w", capabilities), {}) for capabilities in ([], [""], "cap", [None], ["a\0"])),
+    *(("get_work", ("w", capabilities), {}) for capabilities in ([], [""], "cap", [None], ["a\0"], None, 5)),
+    ("get_work", ("w", iter(["cap"])), {}),
     *(("get_work", ("w", ["cap"]), {"lease_seconds": each}) for each in (0, -1, 2**31, 1.5, True, None)),
     *(("get_work_batch", ("w", ["cap"]), {"limit": each}) for each in (0, -1, 2**31)),
     ("complete_unheld_job", ("", "w"), {}),
     ("complete_unheld_job", ("a", ""), {}),
     ("reschedule_unheld_job", ("", "w", PLAIN), {}),
     ("reschedule_unheld_job", ("a", "", PLAIN), {}),
+    ("reschedule_unheld_job", ("a", "w", None), {}),
     ("reschedule_unheld_job", ("a", "w", JobDependencies("")), {}),
     ("reschedule_unheld_job", ("a", "w", JobDependencies("cap", expires_at=NOW)), {}),
     ("cancel_job", ("", "w"), {}),
@@ -96,11 +103,15 @@ INVALID: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("clear_crash_concern", ("", "w"), {}),
     ("clear_crash_concern", ("a", ""), {}),
     ("set_crash_concern_threshold", (0,), {}),
+    *((name, (each,), {}) for name in ("set_trace", "set_notify") for each in (None, "false", 0, 1)),
     ("get_job", ("",), {}),
     ("list_jobs", (), {"limit": 0}),
     ("list_jobs", (), {"status": "UNHEARD OF"}),
     ("list_jobs", (), {"next_need": ""}),
-    ("list_jobs", (), {"after": (NAIVE, "a")}),
+    *(
+        ("list_jobs", (), {"after": after})
+        for after in ((NAIVE, "a"), (NOW,), (NOW, None), (None, "a"), "a", (NOW, "a", "b"))
+    ),
     ("job_trace", ("",), {}),
     ("job_trace", ("a",), {"limit": 0}),
     ("purge_trace", (), {"before": NAIVE}),
@@ -141,8 +152,8 @@ async def test_the_connection_is_looked_at_first(
                 await settled(getattr(workflow, name)(refused, *arguments[name]))
 
 
-@pytest.mark.parametrize("schema", ["", "Upper", "pg_mine", "a" * 41, "a-b"])
-def test_a_schema_needs_a_name_without_quotes(schema: str) -> None:
+@pytest.mark.parametrize("schema", ["", "Upper", "pg_mine", "a" * 41, "a-b", None, 5])
+def test_a_schema_needs_a_name_without_quotes(schema: Any) -> None:
     for made in (Workflow, AsyncWorkflow):
         with pytest.raises(InvalidArgument):
             made(schema=schema)
@@ -336,6 +347,6 @@ def test_an_extension_has_a_length() -> None:
 
     assert seconds_of(timedelta(minutes=2)) == 120
     assert seconds_of(0.5) == 0.5
-    for wrong in (0, -1, timedelta(0), float("nan"), float("inf"), 2**31):
+    for wrong in (0, -1, timedelta(0), float("nan"), float("inf"), 2**31, None, "5", True):
         with pytest.raises(InvalidArgument):
             seconds_of(wrong)

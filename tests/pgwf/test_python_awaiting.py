@@ -155,9 +155,12 @@ async def test_arguments_are_looked_at_before_anything_is_opened() -> None:
             ("", "w", [], {}, InvalidArgument),
             ("", "w", [""], {}, InvalidArgument),
             ("", "w", "cap", {}, InvalidArgument),
+            ("", "w", None, {}, InvalidArgument),
+            ("", "w", iter(["cap"]), {}, InvalidArgument),
             ("", "w", ["cap"], {"lease_seconds": 0}, InvalidArgument),
             ("", "w", ["cap"], {"timeout": -1}, InvalidArgument),
             ("", "w", ["cap"], {"timeout": float("nan")}, InvalidArgument),
+            ("", "w", ["cap"], {"timeout": "5"}, InvalidArgument),
         ):
             with pytest.raises(error):
                 await _start(workflow, source, worker, capabilities, **named)

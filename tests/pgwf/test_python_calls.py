@@ -118,8 +118,9 @@ async def test_jobs_without_a_lease_are_completed_and_changed(caller: Caller, fl
         "reschedule_unheld_job", "a", "w", JobDependencies("new", singleton_key="a", available_at=EARLIER)
     )
     assert (changed.job_id, changed.next_need, changed.available_at) == ("a", "new", EARLIER)
-    with pytest.raises(DependencyViolation):
+    with pytest.raises(DependencyViolation) as refused:
         await caller.call("reschedule_unheld_job", "a", "w", JobDependencies("new", singleton_key="b"))
+    assert (refused.value.job_id, refused.value.code) == ("a", "ms_singleton_immutable")
     with pytest.raises(InvalidArgument):
         await caller.call("reschedule_unheld_job", "a", "w", JobDependencies("new", expires_at=NEXT_YEAR))
     await caller.call("complete_unheld_job", "b", "w")

@@ -27,8 +27,9 @@ async def test_the_schema_is_installed_and_verified_over_every_source(kind: str,
         assert f"{name}.jobs" in nothing.value.missing
         await settled(installer.apply())
         await settled(installer.verify())
-        with pytest.raises(InstallError, match="no_such_role"):
+        with pytest.raises(InstallError, match="no_such_role") as refused:
             await settled(installer.grant("no_such_role"))
+        assert refused.value.sqlstate == "42704"
         await settled(installer.apply())
     with psycopg.connect(shared_dsn) as connection:
         found = connection.execute("select to_regclass(%s) is not null", [f"{name}.jobs"]).fetchone()

@@ -6,6 +6,9 @@ from typing import Final
 BODY_BYTES_MAX: Final = 5 * 1024 * 1024
 JSON_DEPTH_MAX: Final = 128
 JSON_NUMBER_CHARS_MAX: Final = 400
+# What is told of a body that is wrong in many places, and of what stands in one of them.
+PROBLEMS_MAX: Final = 100
+PROBLEM_CHARS_MAX: Final = 200
 PATH_BYTES_MAX: Final = 2048
 REQUEST_ID_CHARS_MAX: Final = 128
 QUERY_STRING_BYTES_MAX: Final = 16 * 1024

@@ -135,12 +135,15 @@ def check_steps(steps: Sequence[NewStep], *, jobs_max: int) -> None:
             problems.append(FieldProblem(f"jobs[{place}].key", f"{step.key!r} is used twice", "DUPLICATE"))
         keys.add(step.key)
     if problems:
-        raise InvalidField(problems)
+        raise InvalidField(problems[: limits.PROBLEMS_MAX])
     edges = 0
     for step in steps:
         for key in step.depends_on:
             if key not in keys:
-                raise BadRequest(f"job {step.key!r} depends on {key!r}, which is not a job of this workflow")
+                shown = key[: limits.WORKFLOW_KEY_CHARS_MAX]
+                raise BadRequest(
+                    f"job {step.key!r} depends on {shown!r}, which is not a job of this workflow"
+                )
         edges += len(set(step.depends_on))
     if edges > limits.WORKFLOW_EDGES_MAX:
         raise BadRequest(f"a workflow has at most {limits.WORKFLOW_EDGES_MAX} dependencies")

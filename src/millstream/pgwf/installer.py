@@ -1,6 +1,6 @@
 """Installs the schema into a database, and tells whether it is there. Contract: pgwf 3."""
 
-from millstream.drivers import Rows, execute, execute_async
+from millstream.drivers import Rows, execute, execute_async, sqlstate_of
 from millstream.pgwf.arguments import require_text
 from millstream.pgwf.channels import quoted
 from millstream.pgwf.errors import InstallError, VerifyError
@@ -59,7 +59,7 @@ class Installer:
                 with transaction(connection):
                     run_plain(connection, script)
             except Exception as error:
-                raise InstallError(f"{failure}: {error}") from error
+                raise InstallError(f"{failure}: {error}", sqlstate=sqlstate_of(error)) from error
 
 
 class AsyncInstaller:
@@ -99,7 +99,7 @@ class AsyncInstaller:
                 async with transaction_async(connection):
                     await run_plain_async(connection, script)
             except Exception as error:
-                raise InstallError(f"{failure}: {error}") from error
+                raise InstallError(f"{failure}: {error}", sqlstate=sqlstate_of(error)) from error
 
 
 def _complain(missing: Rows) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from millstream.pgwf.arguments import require_aware, require_text
+from millstream.pgwf.arguments import require_aware, require_text, require_texts
 from millstream.pgwf.errors import DependencyViolation, InvalidArgument
 
 Payload = Mapping[str, Any]  # pyright: ignore[reportExplicitAny] - any JSON
@@ -44,10 +44,7 @@ class JobDependencies:
     def validate(self) -> None:
         """Raise InvalidArgument unless this describes a job."""
         require_text(self.next_need, "next_need")
-        if isinstance(self.wait_for, str):
-            raise InvalidArgument("wait_for is a sequence of job ids, not one id")
-        for job_id in self.awaited():
-            require_text(job_id, "wait_for")
+        require_texts(self.wait_for, "wait_for")
         if self.key() is not None:
             require_text(self.singleton_key, "singleton_key")
         require_aware(self.available_at, "available_at")
@@ -63,7 +60,11 @@ class JobDependencies:
     def require_key(self, present: str | None, job_id: str) -> None:
         """Raise DependencyViolation where this would change the key of a job."""
         if self.key() not in (None, present):
-            raise DependencyViolation(f"the singleton key of job {job_id} cannot be changed", job_id=job_id)
+            raise DependencyViolation(
+                f"the singleton key of job {job_id} cannot be changed",
+                job_id=job_id,
+                code="ms_singleton_immutable",
+            )
 
     def awaited(self) -> list[str]:
         """Return the ids of `wait_for` that are not empty."""
@@ -84,6 +85,13 @@ class JobDependencies:
             return json.dumps(dict(self.payload), allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgument(f"payload: {error}") from error
+
+
+def require_dependencies(value: object) -> JobDependencies:
+    """Return what describes a job. Raises InvalidArgument for anything else."""
+    if not isinstance(value, JobDependencies):
+        raise InvalidArgument("deps is a JobDependencies")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ grant execute on all functions in schema pgwf to {role};
 """
 
 
-def require_schema_name(name: str) -> str:
+def require_schema_name(name: object) -> str:
     """Return `name` if a schema may have it without quotes: 1 to 40 characters of `[a-z0-9_]`, no digit first,
     not beginning with `pg_`. Raises InvalidArgument.
     """
-    if not _SCHEMA_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _SCHEMA_NAME.fullmatch(name):
         raise InvalidArgument(
             f"{name!r} is no schema name for this: 1 to 40 of a-z, 0-9 and _, no digit first, not pg_…"
         )

@@ -1,5 +1,6 @@
 import json
 import math
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -261,6 +262,21 @@ def test_a_nul_character_anywhere_is_a_rule_violation(data):
     with pytest.raises(InvalidField) as refused:
         ORDER.read(data)
     assert not isinstance(refused.value, InvalidShape)
+
+
+def test_of_a_body_that_is_wrong_in_many_places_only_some_are_told():
+    assert len(problems_of(b'{"items":[' + b"{}," * 5000 + b"{}]}")) == limits.PROBLEMS_MAX
+
+
+def test_a_refusal_is_short_whatever_was_sent():
+    class Ordered(Struct):
+        way: Literal["up", "down"]
+
+    with pytest.raises(InvalidShape) as refused:
+        Body(Ordered).read(b'{"way":"' + b"x" * 100_000 + b'"}')
+    (problem,) = refused.value.problems
+    assert problem.message.startswith("invalid enum value")
+    assert len(problem.message) <= limits.PROBLEM_CHARS_MAX
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul():

@@ -17,6 +17,9 @@ from millstream.domain.errors import BadRequest
         (b"limit=-5", 1),
         (b"limit=200", 100),
         (b"limit=9223372036854775808", 100),
+        (b"limit=" + b"9" * 5000, 100),
+        (b"limit=-" + b"9" * 5000, 1),
+        (b"limit=" + b"0" * 5000 + b"7", 7),
         (b"limit=3&limit=4", 4),
         (b"other=x", 50),
     ],
@@ -25,9 +28,7 @@ def test_integers_out_of_range_are_clamped(query, limit):
     assert Query(query).clamped("limit", 50, 1, 100) == limit
 
 
-@pytest.mark.parametrize(
-    "value", [b"abc", b"", b"1.5", b"1e3", b"0x10", b"%D9%A1", b"9" * 31, b"1_0", b"5%00"]
-)
+@pytest.mark.parametrize("value", [b"abc", b"", b"1.5", b"1e3", b"0x10", b"%D9%A1", b"1_0", b"5%00"])
 def test_what_is_no_integer_is_refused(value):
     with pytest.raises(BadRequest):
         Query(b"limit=" + value).clamped("limit", 50, 1, 100)

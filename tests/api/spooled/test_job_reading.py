@@ -74,10 +74,10 @@ class TestPages:
 
     @pytest.mark.parametrize("path", ["/jobs", "/jobs/dlq", "/jobs/{id}/history"])
     @pytest.mark.parametrize("name", ["limit", "offset"])
-    def test_a_number_of_any_size_is_clamped_or_refused(self, api: Api, path: str, name: str) -> None:
+    def test_a_number_of_any_size_is_clamped(self, api: Api, path: str, name: str) -> None:
         path = path.format(id=api.enqueue(a_queue()))
-        for value in (2**31, 2**63, 2**64, 10**30, -(2**63)):
-            assert api.get(path, **{name: value}).status_code in (200, 400)
+        for value in (2**31, 2**63, 2**64, 10**30, 10**300, -(2**63), -(10**300)):
+            assert api.get(path, **{name: value}).status_code == 200
 
     def test_lists_without_pages_do_not_claim_to_have_more(self, api: Api) -> None:
         for path in ("/queues", "/workers"):

@@ -6,6 +6,8 @@ token, but nothing that must be refused passes them.
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -67,9 +69,8 @@ class Body(Generic[BodyT_co]):
             value: object = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return InvalidJson()
-        return InvalidShape(
-            shape_problems(value, self.type, "") or [FieldProblem("body", "has a wrong type", "INVALID_TYPE")]
-        )
+        problems = list(islice(_shape_problems(value, self.type, ""), limits.PROBLEMS_MAX))
+        return InvalidShape(problems or [FieldProblem("body", "has a wrong type", "INVALID_TYPE")])
 
 
 def check_json(data: bytes) -> bool:
@@ -90,35 +91,32 @@ def check_json(data: bytes) -> bool:
     return False
 
 
-def shape_problems(value: object, expected: object, path: str) -> list[FieldProblem]:
-    """List what in `value` (decoded JSON) is missing or has another type than `expected`."""
+def _shape_problems(value: object, expected: object, path: str) -> Iterator[FieldProblem]:
+    """Tell what in `value` (decoded JSON) is missing or has another type than `expected`."""
     if isinstance(expected, type) and issubclass(expected, Struct):
         if not isinstance(value, dict):
-            return [FieldProblem(path or "body", "must be an object", "INVALID_TYPE")]
+            yield FieldProblem(path or "body", "must be an object", "INVALID_TYPE")
+            return
         members = cast("dict[str, object]", value)
-        problems: list[FieldProblem] = []
         for field in msgspec.structs.fields(expected):
             name = f"{path}.{field.encode_name}" if path else field.encode_name
             if field.encode_name in members:
-                problems += shape_problems(members[field.encode_name], field.type, name)
+                yield from _shape_problems(members[field.encode_name], field.type, name)
             elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
-                problems.append(FieldProblem(name, "is required", "REQUIRED"))
-        return problems
+                yield FieldProblem(name, "is required", "REQUIRED")
+        return
     if get_origin(expected) is list and isinstance(value, list):
         (item_type,) = get_args(expected)
-        found = [
-            shape_problems(item, item_type, f"{path}[{index}]")
-            for index, item in enumerate(cast("list[object]", value))
-        ]
-        return [problem for problems in found for problem in problems]
+        for index, item in enumerate(cast("list[object]", value)):
+            yield from _shape_problems(item, item_type, f"{path}[{index}]")
+        return
     if expected is Raw or Raw in get_args(expected):
-        return []
+        return
     try:
         msgspec.convert(value, expected, strict=True)
     except msgspec.ValidationError as error:
-        message = str(error).split(" - at ")[0].replace("`", "")
-        return [FieldProblem(path, message[:1].lower() + message[1:], "INVALID_TYPE")]
-    return []
+        message = str(error)[: limits.PROBLEM_CHARS_MAX].split(" - at ")[0].replace("`", "")
+        yield FieldProblem(path, message[:1].lower() + message[1:], "INVALID_TYPE")
 
 
 def _numbers_are_suspect(data: bytes) -> bool:

@@ -8,8 +8,9 @@ from millstream.api.http.timestamps import parse_timestamp
 from millstream.domain import limits
 from millstream.domain.errors import BadRequest
 
-# Longer spellings are no integers that anybody means, and would cost time to read.
-_INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+# Beyond every bound; more of them would only cost time to read.
+_DIGITS_MAX = 30
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 _PARAMETERS_MAX = 200
 
@@ -52,7 +53,8 @@ class Query:
             return default
         if _INTEGER.fullmatch(value) is None:
             raise BadRequest(f"{name} must be an integer")
-        return min(max(int(value), low), high)
+        size = int(value.lstrip("+-0")[:_DIGITS_MAX] or "0")
+        return min(max(-size if value.startswith("-") else size, low), high)
 
     def flag(self, name: str) -> bool:
         """Return whether `name` is set to true. Raises BadRequest for other words than true and false."""

@@ -36,8 +36,6 @@ _encode = msgspec.json.Encoder().encode
 _PAGE_ROWS = 50
 _NAME = re.compile(rf"[A-Za-z0-9 \-_.()]{{1,{limits.WORKFLOW_NAME_CHARS_MAX}}}")
 _KEY = re.compile(rf"[A-Za-z0-9\-_]{{1,{limits.WORKFLOW_KEY_CHARS_MAX}}}")
-# What one answer tells of the fields that are wrong.
-_PROBLEMS_MAX = 100
 
 
 class WorkflowEndpoints:
@@ -221,10 +219,10 @@ class WorkflowEndpoints:
         problems = list(rules.problems)
         for place, step in enumerate(body.jobs):
             problems += _problems_of(step, place)
-            if len(problems) >= _PROBLEMS_MAX:
+            if len(problems) >= limits.PROBLEMS_MAX:
                 break
         if problems:
-            raise InvalidField(problems[:_PROBLEMS_MAX])
+            raise InvalidField(problems[: limits.PROBLEMS_MAX])
         return NewWorkflow(
             name=body.name,
             description=body.description,

@@ -9,6 +9,7 @@ from millstream.pgwf.jobs import (
     JobDependencies,
     RescheduledJob,
     SubmittedJob,
+    require_dependencies,
 )
 from millstream.pgwf.statements.statement import (
     Row,
@@ -99,7 +100,7 @@ def reschedule_unheld_job(
         "job_id": require_text(job_id, "job_id"),
         "worker_id": require_text(worker_id, "worker_id"),
     }
-    deps.validate_reschedule()
+    require_dependencies(deps).validate_reschedule()
     parameters |= dependencies(deps)
     return statement(schema, _RESCHEDULE_UNHELD, parameters, lambda rows: rescheduled(rows[0]), job_id)
 

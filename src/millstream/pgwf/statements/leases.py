@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from millstream.pgwf.arguments import require_capabilities, require_positive, require_text
-from millstream.pgwf.jobs import JobDependencies, RescheduledJob
+from millstream.pgwf.jobs import JobDependencies, RescheduledJob, require_dependencies
 from millstream.pgwf.statements.statement import (
     Json,
     Row,
@@ -113,7 +113,7 @@ def reschedule_job(
     schema: str, job_id: str, lease_id: str, worker_id: str, deps: JobDependencies
 ) -> Statement[RescheduledJob]:
     """Give a leased job back. Raises InvalidArgument."""
-    deps.validate_reschedule()
+    require_dependencies(deps).validate_reschedule()
     parameters = {
         "job_id": job_id,
         "lease_id": lease_id,

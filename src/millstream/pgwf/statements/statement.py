@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from millstream.drivers import Rows
 from millstream.pgwf.arguments import require_aware, require_text
 from millstream.pgwf.errors import JobNotFound
-from millstream.pgwf.jobs import JobDependencies, RescheduledJob
+from millstream.pgwf.jobs import JobDependencies, RescheduledJob, require_dependencies
 from millstream.pgwf.script import renamed
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def job_and_worker(job_id: str, worker_id: str) -> dict[str, object]:
 
 def dependencies(deps: JobDependencies) -> dict[str, object]:
     """Return the parameters that submitting and rescheduling share. Raises InvalidArgument."""
-    deps.validate()
+    require_dependencies(deps).validate()
     return {
         "next_need": deps.next_need,
         "wait_for": deps.awaited(),

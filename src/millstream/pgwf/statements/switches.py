@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from millstream.pgwf.arguments import require_positive
+from millstream.pgwf.arguments import require_positive, require_truth
 from millstream.pgwf.statements.statement import Statement, number, statement, truth
 
 _SET_TRACE: Final = "select pgwf.set_trace(enabled => cast(:enabled as boolean))"
@@ -14,13 +14,13 @@ _THRESHOLD: Final = "select pgwf.crash_concern_threshold()"
 
 
 def set_trace(schema: str, *, enabled: bool) -> Statement[bool]:
-    """Switch tracing."""
-    return statement(schema, _SET_TRACE, {"enabled": bool(enabled)}, truth)
+    """Switch tracing. Raises InvalidArgument."""
+    return statement(schema, _SET_TRACE, {"enabled": require_truth(enabled, "enabled")}, truth)
 
 
 def set_notify(schema: str, *, enabled: bool) -> Statement[bool]:
-    """Switch notifying."""
-    return statement(schema, _SET_NOTIFY, {"enabled": bool(enabled)}, truth)
+    """Switch notifying. Raises InvalidArgument."""
+    return statement(schema, _SET_NOTIFY, {"enabled": require_truth(enabled, "enabled")}, truth)
 
 
 def is_trace_enabled(schema: str) -> Statement[bool]:

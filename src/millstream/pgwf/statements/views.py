@@ -2,9 +2,9 @@
 
 import json
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
-from millstream.pgwf.arguments import require_aware, require_positive, require_text
+from millstream.pgwf.arguments import require_moment, require_positive, require_text
 from millstream.pgwf.errors import InvalidArgument
 from millstream.pgwf.jobs import JobStatus, JobView
 from millstream.pgwf.statements.statement import Row, Statement, statement, utc, utc_or_none
@@ -55,15 +55,22 @@ def list_jobs(
     after: tuple[datetime, str] | None,
 ) -> Statement[list[JobView]]:
     """Return a page of live jobs. Raises InvalidArgument."""
-    after_at, after_id = after or (None, None)
+    after_at, after_id = (None, None) if after is None else _place(after)
     parameters = {
         "status": None if status is None else _status(status),
         "next_need": None if next_need is None else require_text(next_need, "next_need"),
         "limit": require_positive(limit, "limit"),
-        "after_at": require_aware(after_at, "after"),
-        "after_id": None if after_id is None else require_text(after_id, "after"),
+        "after_at": after_at,
+        "after_id": after_id,
     }
     return statement(schema, _LIST_JOBS, parameters, lambda rows: [_view(row) for row in rows])
+
+
+def _place(after: object) -> tuple[str, str]:
+    if not isinstance(after, tuple) or len(cast("tuple[object, ...]", after)) != 2:
+        raise InvalidArgument("after is a pair: created_at and job_id")
+    created_at, job_id = cast("tuple[object, object]", after)
+    return require_moment(created_at, "after"), require_text(job_id, "after")
 
 
 def _status(status: JobStatus | str) -> str:
