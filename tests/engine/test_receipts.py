@@ -155,6 +155,32 @@ async def test_a_late_receipt_still_settles_what_was_not_delivered_again(
     assert [one.delivery_count for one in again] == ([2] if act is nack else [])
 
 
+@pytest.mark.parametrize("act", [ack, reject, extend])
+async def test_a_nacked_message_is_superseded_once_it_was_delivered_again(
+    consuming: Consuming, act: Act
+) -> None:
+    await consuming.publish("a")
+    [message] = await consuming.poll()
+    await consuming.engine.acknowledging.nack(consuming.principal, message.receipt, delay_seconds=5)
+    assert await refusal(act(consuming, message.receipt)) == (NotFound, UNKNOWN)
+    consuming.clock.advance(5)
+    [again] = await consuming.poll()
+    assert await refusal(act(consuming, message.receipt)) == (Gone, SUPERSEDED)
+    # The call that was made with it is answered as it was.
+    await consuming.engine.acknowledging.nack(consuming.principal, message.receipt, delay_seconds=5)
+    await consuming.ack(again)
+    assert await refusal(act(consuming, message.receipt)) == (Gone, SUPERSEDED)
+
+
+@pytest.mark.parametrize("act", [ack, reject, extend])
+async def test_a_message_whose_last_nack_buried_it_is_settled(consuming: Consuming, act: Act) -> None:
+    await consuming.publish("a")
+    for _ in range(3):
+        [message] = await consuming.poll()
+        await consuming.engine.acknowledging.nack(consuming.principal, message.receipt, delay_seconds=0)
+    assert await refusal(act(consuming, message.receipt)) == (NotFound, UNKNOWN)
+
+
 @pytest.mark.parametrize("noticed", [False, True])
 async def test_an_ended_lease_is_not_extended(consuming: Consuming, noticed: bool) -> None:
     await consuming.publish("a")

@@ -37,6 +37,7 @@ from millstream.store.database import Session
 from millstream.store.group_positions import Committed, GroupPartition
 
 ROW_BYTES: Final = 200
+_GIVEN_BACK: Final = (Outcome.GIVEN_BACK, Outcome.NACKED)
 # The time of a batch that holds no delivery: nothing is done at it.
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -239,12 +240,12 @@ def _late_of(rows: Sequence[SettleRow], held: dict[tuple[int, DeliveryKey], Deli
     late: set[Late] = set()
     for row in rows:
         delivery = held.get((row.tenant_id, row.key))
-        if delivery is None or Outcome.GIVEN_BACK not in delivery.outcomes:
+        if delivery is None or not any(outcome in delivery.outcomes for outcome in _GIVEN_BACK):
             continue
         late.update(
             (row.tenant_id, row.key, delivery.offsets[place])
             for place in row.places
-            if place < len(delivery.offsets) and delivery.outcomes[place] == Outcome.GIVEN_BACK
+            if place < len(delivery.offsets) and delivery.outcomes[place] in _GIVEN_BACK
         )
     return late
 

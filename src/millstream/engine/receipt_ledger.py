@@ -68,11 +68,11 @@ class SettleRow(Struct, frozen=True, gc=False):
 
 Settled = Acked | Nacked | Rejected | Extended
 Late = tuple[int, DeliveryKey, int]
-"""Tenant, delivery and offset of a message whose lease has ended."""
+"""Tenant, delivery and offset of a message that was given back: its lease has ended, or it was nacked."""
 
 
 class Ledger:
-    """What a batch does to deliveries that are held. `late` are the messages with ended leases that are still owed.
+    """What a batch does to deliveries that are held. `late` are the messages that were given back and are still owed.
 
     With `only_looks` nothing is changed: what had been done before is answered, all else is None.
     """
@@ -193,13 +193,13 @@ class Ledger:
                     delivery.lane,
                     visible_at,
                     delivery.attempt,
-                    None,
+                    delivery.key.id,
                     delivery.first_delivered_at,
                     delivery.delivered_at,
                     act.reason or delivery.last_error,
                 )
             )
-            self._late.discard((delivery.tenant_id, delivery.key, delivery.offsets[place]))
+            self._late.add((delivery.tenant_id, delivery.key, delivery.offsets[place]))
             delivery.settle(place, Outcome.NACKED)
             self._tally(delivery, message_counters.NACKED, 1)
             self._tally(delivery, message_counters.RETRIED, 1)
@@ -259,6 +259,8 @@ class Ledger:
                 return None if late in self._late else Gone(SUPERSEDED)
             case Outcome.SUPERSEDED:
                 return Gone(SUPERSEDED)
+            case Outcome.NACKED if self._was_delivered_again(delivery, place):
+                return Gone(SUPERSEDED)
             case (
                 Outcome.ACKNOWLEDGED
                 | Outcome.REJECTED
@@ -269,6 +271,11 @@ class Ledger:
                 return NotFound(UNKNOWN)
             case _:
                 assert_never(outcome)
+
+    def _was_delivered_again(self, delivery: Delivery, place: int) -> bool:
+        _, dead_letter_topic = delivery.results.get(str(place), (None, None))
+        waits = (delivery.tenant_id, delivery.key, delivery.offsets[place]) in self._late
+        return dead_letter_topic is None and not waits
 
     def _end(self, delivery: Delivery, place: int, outcome: Outcome, kind: int) -> None:
         offset = delivery.offsets[place]

@@ -27,7 +27,7 @@ _GIVEN_BACK = _QUERIES["find_given_back"].taking(*_KEYS, "offsets", "delivery_id
 class Redelivery(Struct, frozen=True, gc=False):
     """A message that a group is owed from `visible_at` on, after `attempt` deliveries.
 
-    A receipt of `delivery_id`, if there is one, settles it until it is delivered again.
+    A receipt of `delivery_id`, if there is one, settles it until it is delivered again, unless it was nacked with it.
     """
 
     key: GroupPartition

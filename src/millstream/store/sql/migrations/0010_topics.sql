@@ -243,7 +243,7 @@ comment on index millstream.deliveries_finished is 'prune_deliveries';
 
 -- Messages that a group is owed apart from its positions: nacked, given back, or passed by without a delivery (attempt 0):
 -- delayed ones, and ones whose poll was never answered. `lane` is that of their priority, wherever they lie in the log.
--- `delivery_id` is the last delivery of it: its receipt still settles it until it is delivered again.
+-- `delivery_id` is the last delivery of it: unless it was nacked, its receipt still settles it until it is delivered again.
 create table millstream.redeliveries (
     tenant_id int not null,
     group_id int not null,

@@ -58,7 +58,7 @@ where
     and r."offset" = g."offset";
 
 -- name: find_given_back :many
--- Tells which messages of deliveries are owed still, so that their receipts settle them.
+-- Tells which messages of deliveries are owed still.
 select r.tenant_id, r.group_id, r.topic_id, r.partition, r."offset"
 from unnest(
     :tenant_ids::int[], :group_ids::int[], :topic_ids::int[], :partitions::int[], :offsets::bigint[], :delivery_ids::bigint[]
