@@ -57,7 +57,12 @@ class Clients(Generic[N]):
         return Line(self.ports[place % len(self.ports)], self._api_key)
 
     async def _ask(
-        self, line: Line, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        line: Line,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer | None:
         """Return the answer, None when there was none."""
         try:

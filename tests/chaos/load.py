@@ -5,7 +5,7 @@ from contextlib import closing
 
 from tests.chaos.clients import PAUSE_SECONDS, Clients
 from tests.chaos.ledger import LEASE_SECONDS, Holding, Ledger
-from tests.chaos.line import Answer, Line, Unanswered, Unreachable
+from tests.chaos.line import Line, Unanswered, Unreachable
 
 QUEUE = "chaos"
 # Creators wait for workers beyond this: a fault is to meet busy clients, not a mountain of jobs.

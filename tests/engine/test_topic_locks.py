@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from millstream.domain.clock import SteeredClock
@@ -173,7 +173,7 @@ class Crowd:
 
 
 @asynccontextmanager
-async def opened_engine(dsn: str, clock: SteeredClock) -> AsyncIterator[Engine]:
+async def opened_engine(dsn: str, clock: SteeredClock) -> AsyncGenerator[Engine]:
     """Open an engine that answers joins at once and loses members only when they leave."""
     settings = EngineSettings(topics=TopicSettings(gathering_seconds=0.0, session_seconds=3_600.0))
     database = await Database.open(dsn, min_size=1, max_size=8)
@@ -206,16 +206,12 @@ async def test_nothing_that_changes_topics_and_groups_at_once_meets_a_deadlock(
     await ask(f'alter database "{name}" set deadlock_timeout = 5')
     try:
         async with AsyncExitStack() as stack:
-            engines = [
-                await stack.enter_async_context(opened_engine(database_dsn, clock)) for _ in range(2)
-            ]
+            engines = [await stack.enter_async_context(opened_engine(database_dsn, clock)) for _ in range(2)]
             principal = await make_principal(engines[0])
             for topic in (KEPT, GOING):
                 await engines[0].topics.create(principal, topic, PARTITIONS, 1)
             members: dict[str, Sequence[TopicPartition]] = {}
-            crowd = [
-                Crowd(engines[number % 2], principal, clock, number, members) for number in range(CROWD)
-            ]
+            crowd = [Crowd(engines[number % 2], principal, clock, number, members) for number in range(CROWD)]
             await asyncio.gather(*(one.run() for one in crowd))
             # Both have done all of it, so that all of it has met.
             for place in range(2):
