@@ -2,7 +2,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,8 +56,8 @@ def start() -> Iterator[Callable[..., ChaosServer]]:
         # PostgreSQL's account must be able to enter.
         place.chmod(0o711)
 
-        def start_one(*arguments: str) -> ChaosServer:
-            server = ChaosServer(place / "data", place / "log", arguments)
+        def start_one(*arguments: str, environment: Mapping[str, str] | None = None) -> ChaosServer:
+            server = ChaosServer(place / "data", place / "log", arguments, environment)
             stack.callback(server.stop)
             server.wait_ready()
             return server

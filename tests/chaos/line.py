@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,15 +32,18 @@ class Line:
         self._api_key = api_key
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, method: str, path: str, body: object = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send one request and return its answer. Raises Unreachable or Unanswered."""
         reader, writer = await self._open()
         content = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {self._api_key}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
         )
-        writer.write(head.encode() + content)
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        writer.write(f"{head}{more}\r\n".encode() + content)
         try:
             await writer.drain()
             return await self._read(reader)

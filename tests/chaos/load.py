@@ -1,52 +1,27 @@
 """Clients that create, claim and complete without pause, through whatever happens to the server."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import closing
-from typing import Self
 
+from tests.chaos.clients import PAUSE_SECONDS, Clients
 from tests.chaos.ledger import LEASE_SECONDS, Holding, Ledger
-from tests.chaos.line import Answer, Line, Unanswered, Unreachable
+from tests.chaos.line import Line, Unanswered, Unreachable
 
 QUEUE = "chaos"
 # Creators wait for workers beyond this: a fault is to meet busy clients, not a mountain of jobs.
 BACKLOG_MAX = 200
-# Between attempts to reach a server that is away.
-_PAUSE_SECONDS = 0.05
 
 
-class Load:
+class Load(Clients[Ledger]):
     """`creators` and `workers` as clients of the servers on `ports`, which may change while it runs."""
 
     def __init__(self, ports: list[int], api_key: str, *, creators: int = 4, workers: int = 4) -> None:
-        self.ports = ports
-        self.ledger = Ledger()
-        self._api_key = api_key
+        super().__init__(ports, api_key, Ledger())
         self._creators = creators
-        self._workers = workers
         self._number = 0
         self._creating = True
         self._working = True
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._create(place)) for place in range(self._creators)]
-        self._tasks += [asyncio.create_task(self._work(place)) for place in range(self._workers)]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def until(self, condition: Callable[[], object], *, seconds: float = 60) -> None:
-        """Go on until `condition` holds; fails when it does not within `seconds`, or when a client failed."""
-        async with asyncio.timeout(seconds):
-            while not condition():
-                for task in self._tasks:
-                    if task.done():
-                        task.result()
-                await asyncio.sleep(0.01)
+        self._clients = [self._create] * creators + [self._work] * workers
 
     async def progress(self, jobs: int, *, seconds: float = 60) -> None:
         """Go on until that many more jobs were created and completed."""
@@ -93,7 +68,7 @@ class Load:
         with closing(self._line(place)) as line:
             while self._creating:
                 if len(self.ledger.created) - len(self.ledger.completed) > BACKLOG_MAX:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 self._number += 1
                 await self._create_one(line, self._number)
@@ -104,7 +79,7 @@ class Load:
             body["idempotency_key"] = f"key-{number}"
         self.ledger.unanswered_numbers.add(number)
         while True:
-            answer = await self._ask(line, "/api/v1/jobs", body)
+            answer = await self._ask(line, "POST", "/api/v1/jobs", body)
             if answer is not None and answer.status in (200, 201):
                 self.ledger.note_created(answer.body["id"], number)
                 return
@@ -118,14 +93,14 @@ class Load:
         body = {"queue_name": QUEUE, "worker_id": worker_id, "limit": 5, "lease_duration_secs": LEASE_SECONDS}
         with closing(self._line(place)) as line:
             while self._working:
-                answer = await self._ask(line, "/api/v1/jobs/claim", body)
+                answer = await self._ask(line, "POST", "/api/v1/jobs/claim", body)
                 if answer is None or answer.status != 200:
                     continue
                 holdings = [self.ledger.note_claimed(job, worker_id) for job in answer.body["jobs"]]
                 for holding in holdings:
                     await self._complete(line, holding)
                 if not holdings:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(PAUSE_SECONDS)
 
     async def _complete(self, line: Line, holding: Holding) -> None:
         self.ledger.sent_completions[holding.job_id].add(holding.lease_id)
@@ -136,32 +111,8 @@ class Load:
         }
         answer = None
         while answer is None or answer.status == 503:
-            answer = await self._ask(line, f"/api/v1/jobs/{holding.job_id}/complete", body)
+            answer = await self._ask(line, "POST", f"/api/v1/jobs/{holding.job_id}/complete", body)
             if not self._working:
                 break
         if answer is not None and answer.status == 200:
             self.ledger.note_completed(holding)
-
-    def _line(self, place: int) -> Line:
-        return Line(self.ports[place % len(self.ports)], self._api_key)
-
-    async def _ask(self, line: Line, path: str, body: object) -> Answer | None:
-        """Return the answer, None when there was none."""
-        try:
-            answer = await line.ask("POST", path, body)
-        except Unreachable:
-            self.ledger.unreachable += 1
-            self._change_port(line)
-            await asyncio.sleep(_PAUSE_SECONDS)
-            return None
-        except Unanswered:
-            self.ledger.unanswered += 1
-            return None
-        self.ledger.note(answer)
-        if answer.status == 503:
-            await asyncio.sleep(_PAUSE_SECONDS)
-        return answer
-
-    def _change_port(self, line: Line) -> None:
-        # Whoever served it may be gone for good: another one of those known does as well.
-        line.port = next((port for port in self.ports if port != line.port), line.port)

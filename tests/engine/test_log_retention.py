@@ -1,6 +1,10 @@
 """Retention of messages. Contract: goqueue-messaging 14.4, 14.9."""
 
+from millstream.domain.clock import SteeredClock
+from millstream.domain.tenant import Principal
 from millstream.domain.topic import Priority
+from millstream.engine.engine import Engine
+from tests.engine.consuming import Consuming
 from tests.engine.topic_work import CRITICAL, HIGH, LOW, TopicWork, message, values
 
 HOUR = 3600.0
@@ -123,3 +127,23 @@ async def test_leased_messages_stay_until_their_lease_ends_and_owed_ones_do_not(
     await topics.run("update millstream.deliveries set leased = 0, lowest_leased = null, finished_at = now()")
     await topics.engine.log_retention.prune()
     assert await stored(topics) == 0
+
+
+async def test_what_was_leased_when_it_expired_is_settled_and_is_not_delivered_again(
+    engine: Engine, principal: Principal, clock: SteeredClock
+) -> None:
+    consuming = await Consuming.begin(engine, principal, clock)
+    await consuming.publish("acked", "rejected", "nacked", "left alone")
+    clock.advance(consuming.topic.retention_hours * HOUR - 1)
+    acked, rejected, nacked, _ = await consuming.poll()
+    clock.advance(2)
+    await engine.log_retention.prune()
+    await consuming.ack(acked)
+    letter = await engine.acknowledging.reject(principal, rejected.receipt)
+    assert letter.dead_letter_topic == "orders.dlq"
+    await engine.acknowledging.nack(principal, nacked.receipt, delay_seconds=0)
+    assert await consuming.poll() == []
+    clock.advance(30)
+    assert await consuming.poll() == []
+    await engine.log_retention.prune()
+    assert (await engine.topics.describe(principal, "orders")).partitions[0].size_bytes == 0

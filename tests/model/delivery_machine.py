@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
@@ -9,15 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from millstream.domain.clock import SteeredClock
-from millstream.domain.errors import Gone, NotFound
+from millstream.domain.errors import AccessDenied, Gone, NotFound
 from millstream.domain.group_position import CommitRequest, PartitionOffset, ResetRequest, ResetStrategy
 from millstream.domain.topic import Priority
 from millstream.engine.engine import Engine, open_engine
 from millstream.store import installation
 from millstream.store.database import Database
 from tests.conftest import STARTED_AT, TEMPLATE, Cluster, make_principal
+from tests.engine import groups_by_hand
 from tests.engine.consuming import GROUP, TOPIC, Consuming
-from tests.model.delivery_reference import Answer, Reference, State
+from tests.model.delivery_reference import DELIVERIES_MAX, Answer, Reference, ReferenceMessage, State
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ picks = st.integers(0, 1_000)
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """One partition, one group, one member at a time."""
+    """One partition and one group: a member that owns the partition, and at times another that did, or waits to."""
 
     cluster: ClassVar[Cluster]
     steps = 0
@@ -37,8 +39,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.database_name = f"model_{uuid4().hex[:12]}"
         self.runner = asyncio.Runner()
         self.member = "m0"
+        self.other: str | None = None
         self.members = 1
-        self.settled_once = False
+        # Delayed messages that the committed offset has passed.
+        self.owed: set[int] = set()
+        # The last message of each priority that was handed out for the first time.
+        self.last_fresh: dict[Priority, int] = {}
 
     @initialize()
     def open(self) -> None:
@@ -116,7 +122,10 @@ class DeliveryMachine(RuleBasedStateMachine):
         levels = [(one.priority, one.offset) for one in messages]
         assert levels == sorted(levels)
         for one in messages:
-            assert one.delivery_count == self.reference.lease(one.offset, one.receipt, now)
+            assert one.delivery_count == self.reference.lease(one.offset, one.receipt, now, self.member)
+            if one.delivery_count == 1 and not self.reference.messages[one.offset].delayed:
+                assert one.offset > self.last_fresh.get(one.priority, -1)
+                self.last_fresh[one.priority] = one.offset
 
     @precondition(lambda self: self.reference.receipts)
     @rule(
@@ -131,7 +140,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             live = [one.receipt for one in self.reference.messages if one.state is State.LEASED]
             receipts = [one for one in live if one is not None] or receipts
         receipt = receipts[pick % len(receipts)]
-        expected = self.reference.use(receipt, act, seconds or 1, self.clock.now())
+        fading = self.reference.is_fading(receipt)
         acknowledging, principal = self.consuming.engine.acknowledging, self.consuming.principal
         calls: dict[str, Any] = {
             "ack": lambda: acknowledging.ack(principal, receipt),
@@ -142,25 +151,72 @@ class DeliveryMachine(RuleBasedStateMachine):
         try:
             self.run(calls[act]())
         except NotFound:
-            assert expected is Answer.NOT_FOUND, (act, self.reference.receipts[receipt])
+            answer = Answer.NOT_FOUND
         except Gone:
-            assert expected is Answer.GONE, (act, self.reference.receipts[receipt])
+            answer = Answer.GONE
         else:
-            assert expected is Answer.DONE, (act, self.reference.receipts[receipt])
+            answer = Answer.DONE
+        if fading and answer is Answer.GONE:
+            self.reference.fade(receipt)
+        expected = self.reference.use(receipt, act, seconds or 1, self.clock.now())
+        assert answer is expected, (act, self.reference.receipts[receipt])
 
-    @rule()
-    def leave(self) -> None:
+    # Members
+
+    @rule(other=st.booleans())
+    def leave(self, other: bool) -> None:
         self.reference.tick(self.clock.now())
-        self.run(self.consuming.leave(self.member))
+        leaving = self.other if other and self.other is not None else self.member
+        self.run(self.consuming.leave(leaving))
+        self.reference.leave(leaving)
+        if leaving == self.member:
+            if self.other is None:
+                self.join()
+            else:
+                self.own(self.other)
+        self.other = None
+
+    def join(self) -> None:
         self.member = f"m{self.members}"
         self.members += 1
         self.run(self.consuming.take_over(self.member))
-        self.reference.leave()
+
+    def own(self, member: str) -> None:
+        self.member = member
+        consuming = self.consuming
+        self.run(
+            groups_by_hand.own(
+                consuming.engine, consuming.principal, consuming.group_id, member, consuming.topic.id, 0
+            )
+        )
+
+    @rule()
+    def hand_over(self) -> None:
+        """Let another member own the partition; what was leased to the former goes on."""
+        former = self.member
+        if self.other is None:
+            self.join()
+        else:
+            self.own(self.other)
+        self.other = former
+
+    @precondition(lambda self: self.other is not None)
+    @rule()
+    def ask_for_what_another_owns(self) -> None:
+        assert self.other is not None
+        assert not self.run(self.consuming.poll(member=self.other))
+        request = CommitRequest(member_id=self.other, offsets=[PartitionOffset(TOPIC, 0, 0)])
+        try:
+            self.run(self.consuming.engine.positions.commit(self.consuming.principal, GROUP, request))
+        except AccessDenied:
+            return
+        raise AssertionError
 
     # Positions
 
     @rule(pick=picks)
     def commit(self, pick: int) -> None:
+        self.last_fresh.clear()
         self.reference.tick(self.clock.now())
         position = pick % (len(self.reference.messages) + 2)
         request = CommitRequest(member_id=self.member, offsets=[PartitionOffset(TOPIC, 0, position)])
@@ -180,6 +236,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def reset(self, pick: int) -> None:
+        self.last_fresh.clear()
         position = pick % (len(self.reference.messages) + 1)
         request = ResetRequest(topic=TOPIC, strategy=ResetStrategy.OFFSET, offset=position)
         self.run(self.consuming.engine.positions.reset(self.consuming.principal, GROUP, request))
@@ -190,11 +247,40 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 3, 31, 40]))
     def advance(self, seconds: int) -> None:
-        self.clock.advance(seconds)
+        self.move_to(self.clock.now() + timedelta(seconds=seconds))
+
+    def move_to(self, moment: datetime) -> None:
+        now = self.clock.now()
+        if moment <= now:
+            return
+        self.clock.advance((moment - now).total_seconds())
         # Leases that end for the last time are ended by a loop.
         self.run(self.consuming.engine.lease_ends.expire())
+        self.run(self.consuming.engine.delayed.deliver())
         self.reference.tick(self.clock.now())
         self.reference.bury(self.clock.now())
+
+    def kept(self) -> list[ReferenceMessage]:
+        return self.reference.messages[self.reference.log_start :]
+
+    @precondition(lambda self: self.kept())
+    @rule(pick=picks, leased=st.booleans())
+    def let_expire(self, pick: int, leased: bool) -> None:
+        """Have the log begin behind a message, which may have been handed out a moment ago."""
+        kept = self.kept()
+        expires_at = kept[pick % len(kept)].expires_at
+        self.move_to(expires_at - timedelta(seconds=1))
+        if leased:
+            self.poll(100)
+        self.move_to(expires_at + timedelta(seconds=1))
+        self.retain()
+
+    @rule()
+    def retain(self) -> None:
+        self.run(self.consuming.engine.log_retention.prune())
+        self.reference.retain(self.clock.now())
+        status = self.run(self.consuming.engine.topics.describe(self.consuming.principal, TOPIC))
+        assert status.partitions[0].log_start == self.reference.log_start
 
     @rule()
     def restart(self) -> None:
@@ -217,12 +303,17 @@ class DeliveryMachine(RuleBasedStateMachine):
         consuming = self.consuming
         low = await consuming.low()
         reference = self.reference
+        now = self.clock.now()
         if low is not None:
-            # Nothing but what was owed when it was passed is unsettled below it.
-            held = [
-                one.offset for one in reference.messages if one.state is not State.SETTLED and not one.delayed
+            unsettled = [
+                one for one in reference.messages if one.state is not State.SETTLED and not one.removed
             ]
-            assert low <= min(held, default=low)
+            passed = {one.offset for one in unsettled if one.offset < low}
+            # Nothing is passed by but delayed messages before their first delivery; what was passed stays so.
+            self.owed &= passed
+            self.owed |= {one.offset for one in unsettled if one.delayed and one.count == 0} & passed
+            assert passed == self.owed
+        assert all(one.failures <= DELIVERIES_MAX for one in reference.messages)
         async with consuming.engine.context.database.session() as session:
             letters = await session.one(
                 "select coalesce(sum(p.next_offset), 0) as letters from millstream.topics as t"
@@ -235,6 +326,5 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert letters is not None
         assert leased is not None
         assert letters["letters"] == reference.buried
-        now = self.clock.now()
         expected = [one for one in reference.messages if one.state is State.LEASED and one.visible_at > now]
         assert leased["leased"] >= len(expected)

@@ -6,6 +6,7 @@ from enum import Enum
 from msgspec import Struct
 
 VISIBILITY = timedelta(seconds=30)
+RETENTION = timedelta(hours=168)
 DELIVERIES_MAX = 3
 
 
@@ -32,7 +33,15 @@ class ReferenceMessage(Struct):
     # Given back after its lease, so that its receipt is good still.
     late: bool = False
     cancelled: bool = False
-    buried: bool = False
+    # Retention took it: a lease goes on to its end, nothing else of it does.
+    removed: bool = False
+    member: str = ""
+    # Deliveries that were nacked or ran out.
+    failures: int = 0
+
+    @property
+    def expires_at(self) -> datetime:
+        return max(self.published_at, self.deliver_at) + RETENTION
 
 
 class Answer(Enum):
@@ -51,7 +60,7 @@ class Reference:
         self.buried = 0
         # Of every receipt that was handed out: its message, and what it was used for.
         self.receipts: dict[str, tuple[int, str | None]] = {}
-        self.low = 0
+        self.log_start = 0
 
     def publish(self, now: datetime, delay: int) -> None:
         due = now + timedelta(seconds=delay)
@@ -63,11 +72,13 @@ class Reference:
             if one.state is State.WAITING and one.visible_at <= now:
                 one.state = State.READY
             if one.state is State.LEASED and one.visible_at <= now and one.count < DELIVERIES_MAX:
-                one.state, one.late = State.READY, True
+                one.failures += 1
+                self._give_back(one)
 
     def bury(self, now: datetime) -> None:
         for one in self.messages:
             if one.state is State.LEASED and one.visible_at <= now and one.count >= DELIVERIES_MAX:
+                one.failures += 1
                 self._settle(one)
                 self.buried += 1
                 if one.receipt is not None:
@@ -76,10 +87,10 @@ class Reference:
     def ready(self) -> list[ReferenceMessage]:
         return [one for one in self.messages if one.state is State.READY]
 
-    def lease(self, offset: int, receipt: str, now: datetime) -> int:
+    def lease(self, offset: int, receipt: str, now: datetime, member: str) -> int:
         one = self.messages[offset]
         assert one.state is State.READY, one
-        one.state, one.receipt, one.late = State.LEASED, receipt, False
+        one.state, one.receipt, one.late, one.member = State.LEASED, receipt, False, member
         one.visible_at = now + VISIBILITY
         one.count += 1
         assert receipt not in self.receipts
@@ -97,7 +108,7 @@ class Reference:
             return Answer.NOT_FOUND
         if one.receipt != receipt:
             return Answer.GONE
-        if one.state is State.SETTLED or not (one.state is State.LEASED or one.late):
+        if not (one.state is State.LEASED or one.late):
             return Answer.NOT_FOUND
         if act == "extend":
             if one.state is not State.LEASED or one.visible_at <= now:
@@ -105,18 +116,41 @@ class Reference:
             one.visible_at = now + timedelta(seconds=seconds)
             return Answer.DONE
         self.receipts[receipt] = (offset, act)
+        one.failures += act == "nack" and not one.late
         if act == "nack" and one.count < DELIVERIES_MAX:
             one.state, one.late = State.WAITING, False
             one.visible_at = now + timedelta(seconds=seconds)
+            if one.removed:
+                self._settle(one)
             return Answer.DONE
         self.buried += act != "ack"
         self._settle(one)
         return Answer.DONE
 
-    def leave(self) -> None:
+    def is_fading(self, receipt: str) -> bool:
+        """Tell whether a receipt is good only until somebody notices that its message was removed."""
+        offset, used_for = self.receipts[receipt]
+        one = self.messages[offset]
+        return used_for is None and one.receipt == receipt and one.removed and one.late
+
+    def fade(self, receipt: str) -> None:
+        """Note that a fading receipt has turned out to be good no more."""
+        self._supersede_late(self.messages[self.receipts[receipt][0]])
+
+    def leave(self, member: str) -> None:
         for one in self.messages:
-            if one.state is State.LEASED:
-                one.state, one.late = State.READY, True
+            if one.state is State.LEASED and one.member == member:
+                self._give_back(one)
+
+    def retain(self, now: datetime) -> None:
+        """Remove what has expired, up to the first that has not; those published together go together."""
+        kept = [one.offset for one in self.messages if one.expires_at >= now]
+        self.log_start = max(self.log_start, min(kept, default=len(self.messages)))
+        for one in self.messages[: self.log_start]:
+            one.removed = True
+            if one.state is not State.LEASED:
+                self._supersede_late(one)
+                self._settle(one)
 
     def cancel(self, offset: int, now: datetime) -> bool:
         one = self.messages[offset]
@@ -136,9 +170,8 @@ class Reference:
                         self.receipts[one.receipt] = (one.offset, "committed")
                     self._supersede_late(one)
                     self._settle(one)
-            elif one.state is State.SETTLED:
+            elif one.state is State.SETTLED and not one.removed:
                 self._renew(one)
-        self.low = position
 
     def reset(self, position: int) -> None:
         for one in self.messages:
@@ -147,11 +180,14 @@ class Reference:
             if one.state is State.LEASED and one.receipt is not None:
                 self.receipts[one.receipt] = (one.offset, "superseded")
             self._supersede_late(one)
-            if one.offset < position:
+            if one.offset < position or one.removed:
                 self._settle(one)
             else:
                 self._renew(one)
-        self.low = position
+
+    def _give_back(self, one: ReferenceMessage) -> None:
+        one.state = State.SETTLED if one.removed else State.READY
+        one.late = True
 
     def _supersede_late(self, one: ReferenceMessage) -> None:
         # Who was late cannot be told whether it was delivered again or settled otherwise.
@@ -159,13 +195,8 @@ class Reference:
             self.receipts[one.receipt] = (one.offset, "superseded")
 
     def _renew(self, one: ReferenceMessage) -> None:
-        one.state, one.visible_at, one.count, one.late, one.receipt = (
-            State.WAITING,
-            one.deliver_at,
-            0,
-            False,
-            None,
-        )
+        one.state, one.visible_at, one.late, one.receipt = State.WAITING, one.deliver_at, False, None
+        one.count = one.failures = 0
 
     def _settle(self, one: ReferenceMessage) -> None:
         one.state, one.late = State.SETTLED, False

@@ -112,7 +112,7 @@ class Groups:
         tenant_id = principal.tenant_id
         async with self._context.database.tenant(tenant_id) as session:
             held = await lock(session, tenant_id, group, self._context.now())
-            await group_assignments.lock_assignments(session, tenant_id, held.id)
+            await group_assignments.lock_assignments(session, tenant_id, [held])
             await consumer_groups.delete_group(session, tenant_id, held.id, self._context.now())
         self.wake(tenant_id, [held.id])
 

@@ -197,8 +197,8 @@ class HandingOut:
             record, published_at = found.get(number, (None, part.view.looked_at))
             if not one.is_new:
                 taken.append((key, one.offset))
-            if record is None:
-                # Compaction or retention took it.
+            if record is None or one.offset < part.view.log_start:
+                # Compaction took it; or retention did, although it is stored still because it was leased.
                 gone.append((key, one.offset))
                 settled.append((key, seat.row.member_id, 1 if one.attempt else 0))
                 continue

@@ -80,6 +80,8 @@ class GroupChange:
                 ] or assignment.target_id != before.targets.get(partition):
                     changed.append(assignment)
         if changed:
+            # All of them: more are held in the same transaction, and none out of order.
+            await group_assignments.lock_assignments(self._session, self._tenant_id, self.groups)
             await group_assignments.change_assignments(self._session, self._tenant_id, changed, at)
         if added:
             await group_assignments.add_assignments(self._session, self._tenant_id, added, at)
@@ -153,7 +155,7 @@ async def after_departures(
         if not held.group.members:
             held.group.gathering_until = None
             await consumer_groups.save_groups(session, tenant_id, [held], held.at)
-    await group_assignments.lock_assignments(session, tenant_id, held.id)
+    await group_assignments.lock_assignments(session, tenant_id, [held])
     await deliveries.give_back(session, tenant_id, held.id, member_ids, held.at)
 
 

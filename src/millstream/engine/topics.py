@@ -121,7 +121,6 @@ class Topics:
             topic = await topics.find_topic(session, tenant_id, name)
             if topic is None:
                 raise NotFound(TOPIC_NOT_FOUND)
-            await topics.hold_groups_of_topic(session, tenant_id, topic.id)
             if not await topics.mark_topic_deleted(session, tenant_id, topic.id, self._context.now()):
                 raise NotFound(TOPIC_NOT_FOUND)
             groups = await self._changed(session, tenant_id, topic.id)
@@ -145,7 +144,6 @@ class Topics:
             topic = await topics.find_topic(session, tenant_id, name)
             if topic is None:
                 raise NotFound(TOPIC_NOT_FOUND)
-            await topics.hold_groups_of_topic(session, tenant_id, topic.id)
             before = await topics.add_partitions(session, tenant_id, topic.id, count)
             if before is None:
                 raise NotFound(TOPIC_NOT_FOUND)

@@ -12,7 +12,7 @@ from millstream.store.queries import load
 _QUERIES = load("group_assignments")
 _LIST = _QUERIES["list_assignments"].taking("tenant_id", "group_ids")
 _COUNT = _QUERIES["count_subscribed_partitions"].taking("tenant_id", "topic_ids")
-_LOCK = _QUERIES["lock_assignments"].taking("tenant_id", "group_id")
+_LOCK = _QUERIES["lock_assignments"].taking("tenant_id", "group_ids")
 _CHANGE = _QUERIES["change_assignments"].taking(
     "at", "tenant_id", "group_ids", "topic_ids", "partitions", "member_ids", "target_ids"
 )
@@ -62,15 +62,15 @@ async def list_topic_ids(session: Session, tenant_id: int, names: Sequence[str])
     return {row["name"]: row["id"] for row in await session.many(_TOPIC_IDS, tenant_id, list(names))}
 
 
-async def lock_assignments(session: Session, tenant_id: int, group_id: int) -> None:
-    """Hold all partitions of a held group, polls and acknowledgements of them too."""
-    await session.many(_LOCK, tenant_id, group_id)
+async def lock_assignments(session: Session, tenant_id: int, groups: Sequence[LockedGroup]) -> None:
+    """Hold all partitions of held groups, polls and acknowledgements of them too."""
+    await session.many(_LOCK, tenant_id, [held.id for held in groups])
 
 
 async def change_assignments(
     session: Session, tenant_id: int, changed: Sequence[Assignment], at: datetime
 ) -> None:
-    """Write who owns partitions that groups have positions in."""
+    """Write who owns partitions that groups have positions in, and that the caller holds."""
     await session.run(_CHANGE, at, tenant_id, *_columns(changed))
 
 

@@ -12,7 +12,6 @@ _CREATE = _QUERIES["create_topic"].taking("now", "tenant_id", "name", "partition
 _FIND = _QUERIES["find_topic"].taking("tenant_id", "name")
 _LIST_NAMES = _QUERIES["list_topic_names"].taking("tenant_id")
 _LIST_PARTITIONS = _QUERIES["list_partitions"].taking("tenant_id", "topic_id")
-_HOLD_GROUPS = _QUERIES["hold_groups_of_topic"].taking("tenant_id", "topic_id")
 _MARK_DELETED = _QUERIES["mark_topic_deleted"].taking("now", "tenant_id", "topic_id")
 _DELETE_PARTITIONS = _QUERIES["delete_partitions"].taking("tenant_id", "topic_id")
 _ADD_PARTITIONS = _QUERIES["add_partitions"].taking("tenant_id", "topic_id", "partitions")
@@ -54,11 +53,6 @@ async def list_partitions(session: Session, tenant_id: int, topic_id: int) -> Se
         )
         for row in await session.many(_LIST_PARTITIONS, tenant_id, topic_id)
     ]
-
-
-async def hold_groups_of_topic(session: Session, tenant_id: int, topic_id: int) -> list[int]:
-    """Hold the groups that know a topic until the transaction ends; returns their ids."""
-    return [row["id"] for row in await session.many(_HOLD_GROUPS, tenant_id, topic_id)]
 
 
 async def mark_topic_deleted(session: Session, tenant_id: int, topic_id: int, now: datetime | None) -> bool:

@@ -20,35 +20,21 @@ from millstream.topics as t
 where t.tenant_id = :tenant_id::int and t.name = any(:names::text[]) and t.deleted_at is null;
 
 -- name: lock_assignments :many
--- Holds all partitions of a group until the transaction ends, polls and acknowledgements of them too.
-select p.topic_id, p.partition
+-- Holds all partitions of groups until the transaction ends, polls and acknowledgements of them too.
+select p.group_id, p.topic_id, p.partition
 from millstream.group_partitions as p
-where p.tenant_id = :tenant_id::int and p.group_id = :group_id::int
-order by p.topic_id, p.partition
+where p.tenant_id = :tenant_id::int and p.group_id = any(:group_ids::int[])
+order by p.group_id, p.topic_id, p.partition
 for update;
 
 -- name: change_assignments :exec
--- Writes who owns partitions, and who is to.
-with given as (
-    select *
-    from unnest(:group_ids::int[], :topic_ids::int[], :partitions::int[], :member_ids::text[], :target_ids::text[])
-        as g (group_id, topic_id, partition, member_id, target_member_id)
-),
-locked as materialized (
-    select p.group_id, p.topic_id, p.partition, g.member_id, g.target_member_id
-    from given as g
-    inner join millstream.group_partitions as p
-        on
-            p.tenant_id = :tenant_id::int and g.group_id = p.group_id and g.topic_id = p.topic_id
-            and g.partition = p.partition
-    order by p.group_id, p.topic_id, p.partition
-    for update of p
-)
+-- Writes who owns partitions, and who is to. The caller holds them.
 update millstream.group_partitions as p
-set member_id = l.member_id, target_member_id = l.target_member_id, updated_at = :at::timestamptz
-from locked as l
+set member_id = g.member_id, target_member_id = g.target_member_id, updated_at = :at::timestamptz
+from unnest(:group_ids::int[], :topic_ids::int[], :partitions::int[], :member_ids::text[], :target_ids::text[])
+as g (group_id, topic_id, partition, member_id, target_member_id)
 where
-    p.tenant_id = :tenant_id::int and p.group_id = l.group_id and p.topic_id = l.topic_id and p.partition = l.partition;
+    p.tenant_id = :tenant_id::int and p.group_id = g.group_id and p.topic_id = g.topic_id and p.partition = g.partition;
 
 -- name: add_assignments :exec
 -- Gives groups a position in partitions that they have none in: at what is left of the log, or at its end.

@@ -1,4 +1,4 @@
--- Locks are taken in this order: groups, then the topic, then its partitions.
+-- Locks are taken in this order: the topic, then its groups (as consumer_groups.sql tells), then its partitions.
 
 -- name: create_topic :one
 -- Creates a topic and its empty partitions; no row comes back when the name is taken.
@@ -38,25 +38,6 @@ select p.partition, p.log_start, p.next_offset, p.size_bytes
 from millstream.partitions as p
 where p.tenant_id = :tenant_id::int and p.topic_id = :topic_id::int
 order by p.partition;
-
--- name: hold_groups_of_topic :many
--- Holds the groups whose members subscribe to a topic, or that have a position in it, until the transaction ends.
-select g.id
-from millstream.consumer_groups as g
-where
-    g.tenant_id = :tenant_id::int
-    and (
-        exists (
-            select from millstream.group_members as m
-            where m.tenant_id = g.tenant_id and m.group_id = g.id and :topic_id::int = any(m.topic_ids)
-        )
-        or exists (
-            select from millstream.group_partitions as p
-            where p.tenant_id = g.tenant_id and p.topic_id = :topic_id::int and p.group_id = g.id
-        )
-    )
-order by g.id
-for update of g;
 
 -- name: mark_topic_deleted :one
 -- Marks a topic as deleted, which frees its name; no row comes back when it was already.
