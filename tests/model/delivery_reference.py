@@ -60,6 +60,8 @@ class Reference:
         self.buried = 0
         # Of every receipt that was handed out: its message, and what it was used for.
         self.receipts: dict[str, tuple[int, str | None]] = {}
+        # Receipts of nacked messages that wait no more: they were delivered again, or nobody is owed them.
+        self.outlived: set[str] = set()
         self.log_start = 0
 
     def publish(self, now: datetime, delay: int) -> None:
@@ -90,6 +92,7 @@ class Reference:
     def lease(self, offset: int, receipt: str, now: datetime, member: str) -> int:
         one = self.messages[offset]
         assert one.state is State.READY, one
+        self._outlive_nack(one)
         one.state, one.receipt, one.late, one.member = State.LEASED, receipt, False, member
         one.visible_at = now + VISIBILITY
         one.count += 1
@@ -102,7 +105,7 @@ class Reference:
         one = self.messages[offset]
         if used_for == act and act != "extend":
             return Answer.DONE
-        if used_for == "superseded":
+        if used_for == "superseded" or receipt in self.outlived:
             return Answer.GONE
         if used_for is not None:
             return Answer.NOT_FOUND
@@ -131,11 +134,16 @@ class Reference:
         """Tell whether a receipt is good only until somebody notices that its message was removed."""
         offset, used_for = self.receipts[receipt]
         one = self.messages[offset]
+        if used_for == "nack":
+            return one.removed
         return used_for is None and one.receipt == receipt and one.removed and one.late
 
     def fade(self, receipt: str) -> None:
         """Note that a fading receipt has turned out to be good no more."""
-        self._supersede_late(self.messages[self.receipts[receipt][0]])
+        offset, used_for = self.receipts[receipt]
+        if used_for == "nack":
+            self.outlived.add(receipt)
+        self._supersede_late(self.messages[offset])
 
     def leave(self, member: str) -> None:
         for one in self.messages:
@@ -169,6 +177,7 @@ class Reference:
                     if one.state is State.LEASED and one.receipt is not None:
                         self.receipts[one.receipt] = (one.offset, "committed")
                     self._supersede_late(one)
+                    self._outlive_nack(one)
                     self._settle(one)
             elif one.state is State.SETTLED and not one.removed:
                 self._renew(one)
@@ -180,6 +189,7 @@ class Reference:
             if one.state is State.LEASED and one.receipt is not None:
                 self.receipts[one.receipt] = (one.offset, "superseded")
             self._supersede_late(one)
+            self._outlive_nack(one)
             if one.offset < position or one.removed:
                 self._settle(one)
             else:
@@ -193,6 +203,11 @@ class Reference:
         # Who was late cannot be told whether it was delivered again or settled otherwise.
         if one.late and one.receipt is not None:
             self.receipts[one.receipt] = (one.offset, "superseded")
+
+    def _outlive_nack(self, one: ReferenceMessage) -> None:
+        waits = one.state is State.WAITING or one.state is State.READY
+        if waits and one.receipt is not None and self.receipts[one.receipt][1] == "nack":
+            self.outlived.add(one.receipt)
 
     def _renew(self, one: ReferenceMessage) -> None:
         one.state, one.visible_at, one.late, one.receipt = State.WAITING, one.deliver_at, False, None

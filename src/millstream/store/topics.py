@@ -56,7 +56,7 @@ async def list_partitions(session: Session, tenant_id: int, topic_id: int) -> Se
 
 
 async def mark_topic_deleted(session: Session, tenant_id: int, topic_id: int, now: datetime | None) -> bool:
-    """Mark a topic as deleted; False when it was already. The caller holds its groups."""
+    """Mark a topic as deleted; False when it was already."""
     return await session.one(_MARK_DELETED, now, tenant_id, topic_id) is not None
 
 
