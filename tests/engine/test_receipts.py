@@ -175,10 +175,12 @@ async def test_a_nacked_message_is_superseded_once_it_was_delivered_again(
 @pytest.mark.parametrize("act", [ack, reject, extend])
 async def test_a_message_whose_last_nack_buried_it_is_settled(consuming: Consuming, act: Act) -> None:
     await consuming.publish("a")
+    receipt = ""
     for _ in range(3):
         [message] = await consuming.poll()
-        await consuming.engine.acknowledging.nack(consuming.principal, message.receipt, delay_seconds=0)
-    assert await refusal(act(consuming, message.receipt)) == (NotFound, UNKNOWN)
+        receipt = message.receipt
+        await consuming.engine.acknowledging.nack(consuming.principal, receipt, delay_seconds=0)
+    assert await refusal(act(consuming, receipt)) == (NotFound, UNKNOWN)
 
 
 @pytest.mark.parametrize("noticed", [False, True])
