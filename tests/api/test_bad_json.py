@@ -59,7 +59,7 @@ def test_what_is_not_json_is_400(api: Api, name: str) -> None:
     refused(api.call("POST", "/jobs", content=NOT_JSON[name]), 400, "INVALID_JSON")
 
 
-@each(WITH_BODY)
+@each(WITH_BODY, fast_one_in=5)
 def test_what_is_not_json_is_400_everywhere(api: Api, endpoint: Endpoint) -> None:
     for name, content in NOT_JSON.items():
         response = api.call(endpoint.method, endpoint.path, content=content)

@@ -18,10 +18,17 @@ CODE = "\n".join(
 )
 
 
+# Whose field is read, and which. In quotes it is the name of a setting, not its value.
+READ = {(owner, field) for owner, field in re.findall(r'(?<!["\w])(?:\w+\.)*(\w+)\.(\w+)\b', CODE)}
+
+
 def _is_read(setting: Setting) -> bool:
     group, field = setting.path.split(".")
-    # In quotes it is the name of a setting, not its value.
-    return re.search(rf'(?<!")\b(?:\w*_)?(?:config|settings|{group})\.{field}\b', CODE) is not None
+    owners = ("config", "settings", group)
+    return any(
+        read == field and (owner in owners or owner.endswith(tuple(f"_{name}" for name in owners)))
+        for owner, read in READ
+    )
 
 
 def test_the_reserved_settings_are_those_that_nothing_reads() -> None:

@@ -11,6 +11,7 @@ from tests.embedded.database import read_numbers, write_number
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
 
+@pytest.mark.slow
 async def test_a_cluster_of_another_major_version_is_refused_and_left_alone(
     data_dir: Path, binaries: Binaries
 ) -> None:

@@ -167,6 +167,7 @@ async def test_a_wrong_key_is_not_looked_up_again_and_again(engine: Engine, aske
     assert asked == [1]
 
 
+@pytest.mark.slow
 async def test_a_flood_of_different_wrong_keys_shares_statements_and_keeps_nothing(
     engine: Engine, asked: list[int]
 ) -> None:

@@ -81,6 +81,7 @@ async def assert_settled(consuming: Consuming) -> None:
     assert await consuming.low() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", DEATHS)
 async def test_the_largest_message_becomes_a_dead_letter_larger_than_any_message(
     consuming: Consuming, death: Death
@@ -145,6 +146,7 @@ async def test_limits_that_were_lowered_keep_no_message(
     await database.close()
 
 
+@pytest.mark.slow
 async def test_many_large_messages_that_end_together_are_copied_once_each(consuming: Consuming) -> None:
     # Several pages of what is copied at once.
     values = [str(number) * (limits.VALUE_BYTES_MAX - 100) for number in range(6)]

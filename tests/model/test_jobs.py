@@ -19,7 +19,7 @@ _UNHURRIED = settings(
 
 def test_the_engine_does_what_the_model_does(cluster: Cluster) -> None:
     _run(
-        cluster, settings(_UNHURRIED, max_examples=4, stateful_step_count=30, derandomize=True, database=None)
+        cluster, settings(_UNHURRIED, max_examples=3, stateful_step_count=30, derandomize=True, database=None)
     )
 
 

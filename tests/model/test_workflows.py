@@ -322,7 +322,7 @@ class World:
 
 
 def test_workflows_stand_as_the_model_says_after_every_step(cluster: Cluster) -> None:
-    _run(cluster, settings(max_examples=40, derandomize=True, database=None))
+    _run(cluster, settings(max_examples=15, derandomize=True, database=None))
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ async def _leased(caller: Caller, flow: Flow, *, seconds: int = 1) -> Any:
     return lease
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 async def test_a_lease_is_extended_over_every_source(kind: str, flow: Flow) -> None:
     own = "asyncpg" if "async" in kind else "psycopg"
@@ -72,6 +73,7 @@ async def test_a_lease_outlives_three_times_its_length(caller: Caller, flow: Flo
     assert flow.status("a") == "ACTIVE"
 
 
+@pytest.mark.slow
 async def test_the_job_is_completed_while_its_lease_is_kept_alive_and_again_after_a_rollback(
     caller: Caller, flow: Flow
 ) -> None:
@@ -115,6 +117,7 @@ async def test_losing_the_lease_is_told_once(caller: Caller, flow: Flow) -> None
             pass
 
 
+@pytest.mark.slow
 async def test_a_job_that_is_cancelled_meanwhile_may_still_be_completed(caller: Caller, flow: Flow) -> None:
     lease = await _leased(caller, flow, seconds=4)
     told: list[Exception] = []
@@ -140,6 +143,7 @@ async def test_a_job_that_is_cancelled_meanwhile_may_still_be_completed(caller: 
         assert (flow.archived(), len(told)) == (["a"], 1)
 
 
+@pytest.mark.slow
 async def test_beats_that_fail_are_repeated_until_one_succeeds(
     caller: Caller, flow: Flow, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +174,7 @@ async def test_beats_that_fail_are_repeated_until_one_succeeds(
     assert "the line is cut" in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_lease_that_cannot_be_extended_ends(caller: Caller, flow: Flow) -> None:
     lease = await _leased(caller, flow)
     told: list[Exception] = []

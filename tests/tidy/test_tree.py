@@ -6,6 +6,8 @@ import pytest
 
 from tests.tidy.rules import RULES, speaks_sql, tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_tree_keeps_its_rule(name: str) -> None:

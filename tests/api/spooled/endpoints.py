@@ -291,6 +291,12 @@ WITHOUT_BODY = [
 ALL = WITH_BODY + WITHOUT_BODY
 
 
-def each(endpoints: list[Endpoint]) -> pytest.MarkDecorator:
-    """Run a test once for each endpoint."""
-    return pytest.mark.parametrize("endpoint", endpoints, ids=lambda endpoint: endpoint.name)
+def each(endpoints: list[Endpoint], *, fast_one_in: int = 1) -> pytest.MarkDecorator:
+    """Run a test once for each endpoint; all but one in so many are slow tests."""
+    return pytest.mark.parametrize(
+        "endpoint",
+        [
+            pytest.param(endpoint, id=endpoint.name, marks=[pytest.mark.slow] if number % fast_one_in else [])
+            for number, endpoint in enumerate(endpoints)
+        ],
+    )

@@ -123,6 +123,7 @@ def test_an_item_of_the_wrong_shape_is_422(api: Api, item: object) -> None:
     assert answered(api.get("/jobs", queue_name=queue)) == []
 
 
+@pytest.mark.slow
 def test_a_hundred_items_fit(api: Api) -> None:
     queue = a_queue()
     answer = bulk(api, queue, [{"payload": n} for n in range(100)])

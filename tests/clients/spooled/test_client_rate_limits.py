@@ -16,6 +16,8 @@ from tests.clients.spooled.flavour import awaitable
 from tests.live_tenants import LiveTenant
 from tests.rate_limits.servers import make_tenant, running
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AbstractAsyncContextManager[AsyncSpooledClient]]
 
 

@@ -133,6 +133,7 @@ async def test_the_handler_is_told_about_its_job(plain: Client, api: Api) -> Non
     assert (await look(api.job, job_id))["result"] is None
 
 
+@pytest.mark.slow
 async def test_a_failed_job_is_tried_again_after_its_delay(plain: Client, api: Api) -> None:
     queue = a_queue()
     attempts: list[int] = []
@@ -185,6 +186,7 @@ async def test_an_error_without_a_text_is_reported(plain: Client, api: Api) -> N
     assert (await look(api.job, job_id))["last_error"] == "Job failed"
 
 
+@pytest.mark.slow
 async def test_a_job_that_outruns_its_timeout_is_failed(plain: Client, api: Api) -> None:
     queue, gate = a_queue(), Gate()
     (job_id,) = await enqueue(api, queue, max_retries=0, timeout_seconds=1)
@@ -197,6 +199,7 @@ async def test_a_job_that_outruns_its_timeout_is_failed(plain: Client, api: Api)
     assert (job["status"], job["last_error"]) == ("deadletter", "Job timeout exceeded")
 
 
+@pytest.mark.slow
 async def test_the_lease_of_a_long_job_is_renewed(plain: Client, api: Api) -> None:
     queue, gate = a_queue(), Gate()
     (job_id,) = await enqueue(api, queue)
