@@ -103,6 +103,27 @@ async def test_messages_of_other_lanes_that_were_not_handed_out_hold_the_committ
     assert await consuming.low() == 3
 
 
+async def test_a_delayed_message_that_is_not_due_does_not_hold_the_position_back(consuming: Consuming) -> None:
+    await consuming.publish("a")
+    [first] = await consuming.poll()
+    await consuming.publish("soon", "later", "at last", delay_seconds=3)
+    # Nobody has asked for messages since.
+    await consuming.ack(first)
+    assert await listed(consuming) == {TOPIC: {0: 4}}
+
+
+async def test_a_delayed_message_that_is_due_unseen_holds_the_position_back(consuming: Consuming) -> None:
+    await consuming.publish("a")
+    [first] = await consuming.poll()
+    await consuming.publish("for long", delay_seconds=500)
+    await consuming.publish("soon", "too", delay_seconds=3)
+    consuming.clock.advance(5)
+    await consuming.ack(first)
+    assert await listed(consuming) == {TOPIC: {0: 2}}
+    await consuming.ack(*await consuming.poll())
+    assert await listed(consuming) == {TOPIC: {0: 4}}
+
+
 async def test_a_commit_settles_what_lies_below_it(consuming: Consuming) -> None:
     await consuming.publish(*"abcdef")
     messages = await consuming.poll(4)

@@ -152,6 +152,32 @@ found as materialized (
                     order by r."offset"
                     limit 1
                 ),
+                -- The next delayed message that is due and that nobody has passed yet: what is not due does not hold back.
+                (
+                    select min(u."offset")
+                    from (
+                        select millstream.offset_at(b.base_offset, b.offsets, m.place) as "offset"
+                        from millstream.record_batches as b
+                        cross join lateral generate_series(0, b.record_count - 1) as m (place)
+                        where
+                            f.lane_nexts[6] > greatest(f.lane_seqs[6], f.lane_starts[6])
+                            and b.tenant_id = f.tenant_id and b.topic_id = f.topic_id and b.partition = f.partition
+                            and b.lane = 6 and b.base_offset >= f.lane_bases[6]
+                            and b.transaction_state is distinct from 3
+                        order by b.base_offset, m.place
+                        limit 1000
+                    ) as u
+                    where
+                        u."offset" >= greatest(f.lane_offsets[6], f.low_before)
+                        and not coalesce(f.replay_kept @> u."offset", false)
+                        and not exists (
+                            select from millstream.delayed_messages as h
+                            where
+                                h.tenant_id = f.tenant_id and h.topic_id = f.topic_id and h.partition = f.partition
+                                and h."offset" = u."offset"
+                                and (h.cancelled_at is not null or h.deliver_at > coalesce(:now::timestamptz, now()))
+                        )
+                ),
                 -- The next message of each lane that has more, or what comes after it where that is passed by.
                 (
                     select min(
