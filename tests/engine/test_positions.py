@@ -103,7 +103,9 @@ async def test_messages_of_other_lanes_that_were_not_handed_out_hold_the_committ
     assert await consuming.low() == 3
 
 
-async def test_a_delayed_message_that_is_not_due_does_not_hold_the_position_back(consuming: Consuming) -> None:
+async def test_a_delayed_message_that_is_not_due_does_not_hold_the_position_back(
+    consuming: Consuming,
+) -> None:
     await consuming.publish("a")
     [first] = await consuming.poll()
     await consuming.publish("soon", "later", "at last", delay_seconds=3)

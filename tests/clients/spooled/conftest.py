@@ -9,7 +9,8 @@ from spooled import AsyncSpooledClient, SpooledClient
 from tests.api.spooled.wire import Api, LiveServer, LiveTenant
 from tests.clients.spooled.flavour import awaitable
 
-FLAVOURS = ("sync", "async")
+# The slow tests run the other one.
+FLAVOURS = ("sync", pytest.param("async", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from spooled import (
 from spooled.errors import QuotaExceededError, is_lease_expired
 
 from tests.api.spooled.wire import LiveServer, a_queue
+from tests.clients.spooled.conftest import FLAVOURS
 from tests.clients.spooled.flavour import awaitable
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -161,7 +162,7 @@ class TestQuotas:
 
 
 class TestCredentials:
-    @pytest.fixture(params=["sync", "async"])
+    @pytest.fixture(params=FLAVOURS)
     async def stranger(
         self, request: pytest.FixtureRequest, server: LiveServer
     ) -> AsyncIterator[AsyncSpooledClient]:
