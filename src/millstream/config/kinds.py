@@ -40,22 +40,18 @@ def whole_number(minimum: int, maximum: int) -> Kind:
     return Kind(read=read, range=f"a whole number from {minimum} to {maximum}")
 
 
-def seconds(minimum: float, maximum: float) -> Kind:
-    """Durations in seconds, fractions allowed."""
-
-    def read(text: str) -> float:
-        return _within(float(_matched(r"[0-9]{1,9}(\.[0-9]{1,9})?", text)), minimum, maximum)
-
-    return Kind(read=read, range=f"a number of seconds from {minimum:g} to {maximum:g}")
-
-
-def number(minimum: float, maximum: float) -> Kind:
+def number(minimum: float, maximum: float, *, what: str = "a number") -> Kind:
     """Numbers from `minimum` to `maximum`, both included, fractions allowed."""
 
     def read(text: str) -> float:
         return _within(float(_matched(r"[0-9]{1,9}(\.[0-9]{1,9})?", text)), minimum, maximum)
 
-    return Kind(read=read, range=f"a number from {minimum:g} to {maximum:g}")
+    return Kind(read=read, range=f"{what} from {minimum:g} to {maximum:g}")
+
+
+def seconds(minimum: float, maximum: float) -> Kind:
+    """Durations in seconds, fractions allowed."""
+    return number(minimum, maximum, what="a number of seconds")
 
 
 def choice(options: type[StrEnum]) -> Kind:
